@@ -1,0 +1,55 @@
+"""tfstrip: save a TensorFlow or Keras model without what only training needs, and prove that nothing else changed.
+
+The verbs are imported when they are first used: importing the package costs nothing.
+"""
+
+from __future__ import annotations
+
+from tfstrip_core.errors import (
+    CannotReplace,
+    NeedsChoice,
+    NotAModel,
+    NothingLeft,
+    Pointer,
+    ProofFailed,
+    Refused,
+    TfstripError,
+    Unreadable,
+    Unsupported,
+    UsageError,
+)
+
+__version__ = "0.1.0"
+
+__all__ = [
+    "CannotReplace",
+    "NeedsChoice",
+    "NotAModel",
+    "NothingLeft",
+    "Pointer",
+    "ProofFailed",
+    "Refused",
+    "TfstripError",
+    "Unreadable",
+    "Unsupported",
+    "UsageError",
+    "check",
+    "inspect",
+    "strip",
+    "verify",
+]
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from tfstrip_core.verbs.check import check
+    from tfstrip_core.verbs.inspect import inspect
+    from tfstrip_core.verbs.strip import strip
+    from tfstrip_core.verbs.verify import verify
+
+
+def __getattr__(name: str) -> object:
+    if name not in ("check", "inspect", "strip", "verify"):
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    import importlib
+
+    return getattr(importlib.import_module(f"tfstrip_core.verbs.{name}"), name)

@@ -1,0 +1,203 @@
+"""The `tfstrip` command: arguments in, exit codes out. Results go to stdout, everything else to stderr."""
+
+from __future__ import annotations
+
+import argparse
+import os
+import signal
+import sys
+from collections.abc import Callable, Sequence
+from typing import Any, NoReturn
+
+from tfstrip_core import __version__
+from tfstrip_core.errors import TfstripError, UsageError, printable
+
+FOUND, FAILED = 1, 2
+
+
+class _Parser(argparse.ArgumentParser):
+    """A parser whose complaints are the caller's to report."""
+
+    def error(self, message: str) -> NoReturn:
+        raise UsageError(message, f"see {self.prog} --help")
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = _Parser(
+        prog="tfstrip",
+        description="Find and remove what only training needs in TensorFlow and Keras model files.",
+        epilog="A path that begins with a dash goes behind --.",
+        allow_abbrev=False,
+    )
+    parser.add_argument("--version", action="version", version=f"tfstrip {__version__}")
+    commands = parser.add_subparsers(dest="command", required=True, metavar="COMMAND", parser_class=_Parser)
+
+    def add(name: str, run: Callable[[argparse.Namespace], int], text: str) -> argparse.ArgumentParser:
+        made = commands.add_parser(name, help=text, description=text, allow_abbrev=False)
+        made.add_argument("--json", action="store_true", help="print one JSON object (schema tfstrip/1)")
+        made.set_defaults(run=run)
+        return made
+
+    inspect = add("inspect", _inspect, "Show each model's tensors with their roles, and its findings with their KEYs.")
+    inspect.add_argument("paths", nargs="+", metavar="PATH")
+
+    check = add("check", _check, "Exit 1 if a model carries optimizer state, 2 if a file is unreadable or refused.")
+    check.add_argument("paths", nargs="+", metavar="PATH")
+    check.add_argument("--output-format", choices=("text", "json", "github"), default="text")
+    check.add_argument("--require-lfs", action="store_true", help="exit 2 for a Git LFS pointer without its object")
+
+    strip = add("strip", _strip, "Write a model without its training state; proven equal before anything is replaced.")
+    strip.add_argument("source", metavar="SOURCE")
+    strip.add_argument("-o", dest="target", metavar="TARGET", help="the file to write")
+    strip.add_argument("--in-place", action="store_true", help="replace SOURCE")
+    strip.add_argument("--force", action="store_true", help="overwrite an existing TARGET")
+    strip.add_argument("--profile", choices=("inference", "serving"), default="inference")
+    strip.add_argument("--ema", choices=("drop", "apply"), default="", help="what to do with averages of the weights")
+    strip.add_argument("--also", action="append", default=[], metavar="KEY", help="remove this undecided state too")
+    strip.add_argument("--drop-training-config", action="store_true", help="remove the arguments of compile() too")
+
+    verify = add("verify", _verify, "Exit 1 unless STRIPPED has every byte of ORIGINAL that inference needs.")
+    verify.add_argument("original", metavar="ORIGINAL")
+    verify.add_argument("stripped", metavar="STRIPPED")
+    verify.add_argument("--ema", choices=("apply",), default="", help="weights must equal ORIGINAL's averages")
+    verify.add_argument("--also", action="append", default=[], metavar="KEY", help="this may be gone too")
+    return parser
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Run the command; return 0 for done, 1 for found or not equal, 2 for could not."""
+    words = list(sys.argv[1:] if argv is None else argv)
+    for stream in (sys.stdout, sys.stderr):
+        if hasattr(stream, "reconfigure"):
+            stream.reconfigure(errors="backslashreplace")
+    try:
+        arguments = _parser().parse_args(words)
+    except UsageError as error:
+        _say(f"tfstrip: {error}")
+        if "--json" in words:
+            _print_document(words[0] if words else "", [], message=str(error))
+        return FAILED
+    previous = signal.signal(signal.SIGTERM, lambda *_: sys.exit(128 + signal.SIGTERM))  # so that leftovers are removed
+    try:
+        run: Callable[[argparse.Namespace], int] = arguments.run
+        return run(arguments)
+    except BrokenPipeError:
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return FAILED
+    except KeyboardInterrupt:
+        return 128 + signal.SIGINT
+    finally:
+        signal.signal(signal.SIGTERM, previous)
+
+
+def _inspect(arguments: argparse.Namespace) -> int:
+    from tfstrip_core.reports import document, text
+    from tfstrip_core.verbs.inspect import survey
+
+    inventories = list(survey(arguments.paths))
+    if arguments.json:
+        _print_document("inspect", map(document.model, inventories))
+    else:
+        for inventory in inventories:
+            for line in text.inspect_lines(inventory):
+                print(line)
+    return FAILED if any(inventory.verdict in ("unreadable", "refused") for inventory in inventories) else 0
+
+
+def _check(arguments: argparse.Namespace) -> int:
+    from tfstrip_core.reports import document, github, text
+    from tfstrip_core.verbs.check import check
+
+    result = check(arguments.paths, require_lfs=arguments.require_lfs)
+    for inventory in result.inventories:
+        if inventory.message and inventory.verdict != "not-a-model":
+            _say(f"tfstrip: {text.problem(inventory)}")
+    if arguments.json or arguments.output_format == "json":
+        _print_document("check", map(document.model, result.inventories))
+        return result.exit_code
+    if arguments.output_format == "github":
+        lines = github.lines(result.inventories, pointers_fail=arguments.require_lfs)
+    else:
+        lines = text.check_lines(result.inventories)
+    for line in lines:
+        print(line)
+    return result.exit_code
+
+
+def _strip(arguments: argparse.Namespace) -> int:
+    from tfstrip_core.replace import git_has
+    from tfstrip_core.reports import document, text
+    from tfstrip_core.verbs.strip import strip
+
+    source = arguments.source
+    try:
+        kept_by_git = arguments.in_place and git_has(source)
+        result = strip(
+            source,
+            arguments.target,
+            in_place=arguments.in_place,
+            force=arguments.force,
+            profile=arguments.profile,
+            ema=arguments.ema,
+            also=arguments.also,
+            drop_training_config=arguments.drop_training_config,
+        )
+    except TfstripError as error:
+        _say(f"tfstrip: {printable(source)}: {error}")
+        if arguments.json:
+            entry = document.not_stripped(_known(source), source, arguments.target or source, str(error))
+            _print_document("strip", [entry])
+        return FAILED
+    for line in text.strip_notices(result):
+        _say(f"tfstrip: {line}")
+    if result.changed and kept_by_git:
+        _say(f"tfstrip: {printable(source)}: git has the old one, get it back with {text.restore(source)}")
+    if arguments.json:
+        _print_document("strip", [document.stripped(result)])
+    else:
+        for line in text.strip_lines(result):
+            print(line)
+    return 0
+
+
+def _verify(arguments: argparse.Namespace) -> int:
+    from tfstrip_core.reports import document, text
+    from tfstrip_core.verbs.verify import verify
+
+    paths = (arguments.original, arguments.stripped)
+    try:
+        result = verify(*paths, ema=arguments.ema, also=arguments.also)
+    except TfstripError as error:
+        known = [_known(path) for path in paths]
+        bad = next((inventory for inventory in known if inventory.message), known[0])
+        _say(f"tfstrip: {printable(bad.path)}: {error}")
+        if arguments.json:
+            no = {"equal": False, "differences": []}
+            _print_document("verify", [document.model(one) | no for one in known], message=str(error), **no)
+        return FAILED
+    for note in result.notes:
+        _say(f"tfstrip: {note}")
+    if arguments.json:
+        _print_document("verify", document.compared(result), equal=result.equal, differences=list(result.differences))
+    else:
+        for line in text.verify_lines(result):
+            print(line)
+    return 0 if result.equal else FOUND
+
+
+def _known(path: str) -> Any:
+    """Return what can be said of a path that could not be stripped or compared."""
+    from tfstrip_core.discover import look
+    from tfstrip_core.verbs.inspect import examine
+
+    return examine(look(path))
+
+
+def _print_document(command: str, models: Any, **more: Any) -> None:
+    from tfstrip_core.reports import document
+
+    print(document.dumps(command, models, **more))
+
+
+def _say(line: str) -> None:
+    print(line, file=sys.stderr)

@@ -1,0 +1,1 @@
+"""Bytes: how the containers' building blocks are laid out. Nothing here knows what a model is."""

@@ -1,0 +1,109 @@
+"""Containers: the file formats that hold a model, recognised by content and never by name.
+
+Recognising reads a few bytes and imports nothing, so that files that are no models cost next to nothing; the
+module of a container is imported when its first file comes along.
+"""
+
+from __future__ import annotations
+
+import importlib
+import os
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from contextlib import AbstractContextManager
+    from typing import BinaryIO, Protocol
+
+    from tfstrip_core.inventory import Contents, Inventory, Plan
+
+    class Container(Protocol):
+        """What each container module offers."""
+
+        def inventory(self, path: str) -> Inventory:
+            """Return what the model holds, from metadata alone."""
+
+        def contents(self, path: str) -> AbstractContextManager[Contents]:
+            """Open the model as comparable parts."""
+
+        def rewrite(self, path: str, plan: Plan, target: str) -> None:
+            """Write the model without what the plan drops to the new file `target`."""
+
+
+KERAS_ZIP, HDF5, POINTER = "keras-zip", "hdf5", "lfs-pointer"
+_MODULES = {KERAS_ZIP: "keras_zip", HDF5: "keras_hdf5"}
+
+# What is recognised and not handled: its name, and the way out.
+UNSUPPORTED = {
+    "checkpoint": ("a TensorFlow checkpoint", "save the model as .keras or .h5 and strip that"),
+    "saved-model": ("a TensorFlow SavedModel", "strip the .keras or .h5 file that it was exported from"),
+    "tflite": ("a TFLite model", "convert it from a stripped model"),
+    "tfjs": ("a TensorFlow.js model", "convert it from a stripped model"),
+    "orbax": ("an Orbax checkpoint", "save the model as .keras or .h5 and strip that"),
+}
+
+_HDF5_MAGIC = b"\x89HDF\r\n\x1a\n"
+_TABLE_MAGIC = 0xDB4775248B80FB57.to_bytes(8, "little")
+_POINTER_START = b"version https://git-lfs.github.com/spec/v1"
+_HEAD = 512
+_TAIL = 1 << 20
+_MAX_USERBLOCK = 1 << 20
+
+
+def container(kind: str) -> Container:
+    """Return the module that handles a recognised `kind`."""
+    module: Container = importlib.import_module(f"tfstrip_core.containers.{_MODULES[kind]}")
+    return module
+
+
+def recognise(path: str) -> str:
+    """Return what the regular file at `path` looks like: a key of _MODULES or UNSUPPORTED, POINTER, or "".
+
+    Reads the first 512 bytes, and the end of what may be an archive or a table. Raises OSError.
+    """
+    with open(path, "rb", buffering=0) as file:
+        head = file.read(_HEAD)
+        if head.startswith(_HDF5_MAGIC):
+            return HDF5
+        if head.startswith(b"PK\x03\x04"):
+            return KERAS_ZIP if _is_keras_zip(file, head) else ""
+        if head.startswith(_POINTER_START):
+            return POINTER
+        if head[4:8] == b"TFL3":
+            return "tflite"
+        if head.startswith(b"\0\0") and _end(file, 8) == _TABLE_MAGIC:
+            return "checkpoint"  # a table whose first key is empty: LevelDB's own tables have no such key
+        if head.startswith(b"\x08\x01\x12") and os.path.basename(path) == "saved_model.pb":
+            return "saved-model"
+        if head.lstrip()[:1] == b"{" and any(
+            mark in head for mark in (b'"modelTopology"', b'"weightsManifest"', b'"format": "graph-model"')
+        ):
+            return "tfjs"
+        return HDF5 if len(head) == _HEAD and _has_userblock(file) else ""
+
+
+def _end(file: BinaryIO, count: int) -> bytes:
+    size = file.seek(0, os.SEEK_END)
+    file.seek(max(0, size - count))
+    return file.read(count)
+
+
+def _is_keras_zip(file: BinaryIO, head: bytes) -> bool:
+    """Whether an archive's directory, or in a cut-off one the first entry, has the names of a Keras model."""
+    if head[30:].startswith((b"metadata.json", b"config.json", b"model.weights.")):
+        return True
+    tail = _end(file, _TAIL)
+    return b"config.json" in tail and b"model.weights." in tail
+
+
+def _has_userblock(file: BinaryIO) -> bool:
+    """HDF5 may begin at any doubling of 512 bytes, behind bytes that are the user's own."""
+    place = _HEAD
+    while place <= _MAX_USERBLOCK:
+        file.seek(place)
+        found = file.read(len(_HDF5_MAGIC))
+        if found == _HDF5_MAGIC:
+            return True
+        if len(found) < len(_HDF5_MAGIC):
+            return False
+        place *= 2
+    return False

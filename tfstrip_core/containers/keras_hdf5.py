@@ -1,0 +1,154 @@
+"""Legacy Keras HDF5: whole models (Keras 1 to 3) and by-name weights, whatever the file is called.
+
+The root child `optimizer_weights` beside `model_weights` is the optimizer; a layer of that name lies under
+`model_weights`, never at the root. `training_config` stays unless asked: without it every load warns.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from typing import Any
+
+from tfstrip_core import rules
+from tfstrip_core.codecs import hdf5, jsontext
+from tfstrip_core.codecs.hdf5 import Tree
+from tfstrip_core.containers import averages, hdf5_parts, keras_config
+from tfstrip_core.errors import NotAModel, Refused, Unsupported
+from tfstrip_core.inventory import Contents, Finding, Inventory, Plan
+
+WHOLE = "keras-hdf5"
+WEIGHTS = "keras-hdf5-weights"
+
+
+@dataclass(frozen=True, slots=True)
+class _Model:
+    fid: Any
+    tree: Tree
+    format: str
+    writer: str
+    config: Any
+    training: Any
+
+
+@contextmanager
+def _open(path: str) -> Iterator[_Model]:
+    with hdf5.open_file(path) as fid:
+        yield _read(fid)
+
+
+def _read(fid: Any) -> _Model:
+    root = hdf5.open_object(fid, "")
+    names = set(hdf5.attribute_names(root))
+    with hdf5.damage():
+        children = {raw.decode("utf-8", "replace") for raw in root}
+    format_ = _recognise(names, children)
+    tree = hdf5.scan(fid)
+    _check_kinds(tree, format_)
+    holder = hdf5.open_object(fid, "model_weights") if format_ == WHOLE else root
+    version = hdf5.attribute(root, "keras_version") or hdf5.attribute(holder, "keras_version")
+    backend = hdf5.attribute(root, "backend") or hdf5.attribute(holder, "backend")
+    words = ["Keras", *(word for word in (version, backend) if isinstance(word, str))]
+    return _Model(fid, tree, format_, " ".join(words), _json(root, "model_config"), _json(root, "training_config"))
+
+
+def _recognise(attributes: set[str], children: set[str]) -> str:
+    """Tell the forms apart by what lies at the root, before anything is judged hostile."""
+    if "model_weights" in children:
+        return WHOLE
+    if attributes & {"layer_names", "layer_names0"}:
+        return WEIGHTS
+    if "vars" in children or "_layer_checkpoint_dependencies" in children:
+        raise Unsupported(
+            "this is a Keras .weights.h5 file, which tfstrip does not read yet", "strip the .keras file of this model"
+        )
+    raise NotAModel("the HDF5 file holds no Keras model", "nothing to do")
+
+
+def _check_kinds(tree: Tree, format_: str) -> None:
+    if format_ == WHOLE and "model_weights" not in tree.groups:
+        raise Refused("the HDF5 file's model_weights is no group", "do not load this file")
+
+
+def _json(root: Any, name: str) -> Any:
+    text = hdf5.attribute(root, name)
+    return jsontext.parse(text, name) if isinstance(text, str) else None
+
+
+def inventory(path: str) -> Inventory:
+    """Return what the file holds, from its metadata alone.
+
+    Raises NotAModel, Unsupported, Unreadable or Refused.
+    """
+    size = os.stat(path).st_size
+    with _open(path) as model:
+        found = tuple(_findings(model, size))
+        return Inventory(
+            path=path,
+            format=model.format,
+            verdict=rules.verdict(found),
+            writer=model.writer,
+            bytes=size,
+            tensors=hdf5_parts.tensors(model.tree, found),
+            findings=found,
+            residue_bytes=rules.residue_bytes(found),
+        )
+
+
+def _findings(model: _Model, size: int) -> Iterator[Finding]:
+    if model.format == WHOLE:
+        yield from _optimizer(model)
+        if model.training is not None:
+            yield Finding("TFS201", "training_config", 0, "loss, metrics and optimizer settings of compile()")
+        for subject, what in keras_config.code(model.config):
+            yield Finding("TFS501", subject, 0, what)
+    dead = hdf5_parts.dead_space(model.fid, model.tree, size, "unused-space")
+    if dead:
+        yield dead
+
+
+def _optimizer(model: _Model) -> Iterator[Finding]:
+    root = "optimizer_weights"
+    state = [d for name, d in model.tree.datasets.items() if name.startswith(f"{root}/")]
+    if root in model.tree.datasets:
+        raise Refused("the HDF5 file's optimizer_weights is no group", "do not load this file")
+    if root not in model.tree.groups:
+        return
+    slots = sum(1 for dataset in state if dataset.shape)
+    whole = Finding(
+        "TFS101",
+        root,
+        sum(dataset.bytes for dataset in state),
+        f"{slots} slots of the optimizer" if slots else "step counter of the optimizer, no slots",
+        tensors=tuple(dataset.name for dataset in state),
+        roots=(root,),
+        opaque=any(not own for _, _, own in keras_config.optimizers(model.training)) or model.training is None,
+    )
+    yield from averages.split_by_name(whole, model.tree, keras_config.uses_averages(model.training))
+
+
+@contextmanager
+def contents(path: str) -> Iterator[Contents]:
+    """Open the file as comparable parts, valid inside the `with`."""
+    with _open(path) as model, open(path, "rb", buffering=0) as file:
+        found = dict(hdf5_parts.parts(model.fid, model.tree, file))
+        training = found.pop(("attribute", "@training_config"), None)
+        if training is not None:
+            found["config", "training_config"] = training
+        yield found
+
+
+def rewrite(path: str, plan: Plan, target: str) -> None:
+    """Write the file at `path` without what the plan drops to the new file `target`."""
+    with _open(path) as model:
+        hdf5_parts.rewrite(model.fid, model.tree, plan, target)
+        _copy_userblock(model.fid, path, target)
+
+
+def _copy_userblock(fid: Any, path: str, target: str) -> None:
+    length = fid.get_create_plist().get_userblock()
+    if length:
+        with open(path, "rb") as source, open(target, "r+b") as out:
+            out.write(source.read(length))

@@ -1,0 +1,168 @@
+"""The .keras archive (Keras 2.12 to 3.15): config.json, metadata.json, model.weights.h5 and assets in one archive.
+
+A strip takes the optimizer's groups out of the weights and nulls compile_config at every level: with the group
+gone and the config there, every load would warn that the optimizer's variables are missing.
+"""
+
+from __future__ import annotations
+
+import os
+import tempfile
+from collections.abc import Iterator
+from contextlib import ExitStack, contextmanager
+from dataclasses import dataclass
+from functools import partial
+from typing import Any, BinaryIO
+
+from tfstrip_core import rules
+from tfstrip_core.codecs import hdf5, jsontext
+from tfstrip_core.codecs import zip as archive
+from tfstrip_core.codecs.hdf5 import Tree
+from tfstrip_core.codecs.window import Window
+from tfstrip_core.codecs.window import blocks as file_blocks
+from tfstrip_core.containers import averages, hdf5_parts, keras_config, optimizer_groups
+from tfstrip_core.errors import NotAModel, Unreadable, Unsupported
+from tfstrip_core.inventory import Contents, Finding, Inventory, Key, Part, Plan
+
+FORMAT = "keras-zip"
+CONFIG, METADATA, WEIGHTS = "config.json", "metadata.json", "model.weights.h5"
+
+
+@dataclass(frozen=True, slots=True)
+class _Model:
+    file: BinaryIO
+    members: tuple[archive.Member, ...]
+    config: Any
+    version: str
+    weights: BinaryIO
+    fid: Any
+    tree: Tree
+
+    @property
+    def weights_bytes(self) -> int:
+        return next(member.size for member in self.members if member.name == WEIGHTS)
+
+
+@contextmanager
+def _open(path: str) -> Iterator[_Model]:
+    with ExitStack() as stack:
+        file: Any = stack.enter_context(open(path, "rb", buffering=0))
+        members = archive.members(file)
+        by_name = {member.name: member for member in members}
+        if "model.weights.npz" in by_name:
+            raise Unsupported(
+                "its weights are a pickled .npz, which tfstrip never loads", "save the model as .keras again"
+            )
+        if CONFIG not in by_name or WEIGHTS not in by_name:
+            raise NotAModel("the zip archive holds no Keras model", "nothing to do")
+        config = jsontext.parse(archive.read(file, by_name[CONFIG], jsontext.MAX_BYTES), CONFIG)
+        if not isinstance(config, dict):
+            raise Unreadable("config.json describes no model", "save the model again")
+        weights: Any = stack.enter_context(_seekable(file, by_name[WEIGHTS]))
+        fid = stack.enter_context(hdf5.open_file(weights))
+        yield _Model(file, members, config, _version(file, by_name.get(METADATA)), weights, fid, hdf5.scan(fid))
+
+
+@contextmanager
+def _seekable(file: BinaryIO, member: archive.Member) -> Iterator[BinaryIO | Window]:
+    """Open a window onto a stored member; unpack a deflated one to a nameless temporary file."""
+    if member.stored:
+        with Window(file, member.offset, member.size) as window:
+            yield window
+    else:
+        with tempfile.TemporaryFile(buffering=0) as unpacked:
+            archive.spill(archive.read_blocks(file, member), unpacked)
+            yield unpacked
+
+
+def _version(file: BinaryIO, member: archive.Member | None) -> str:
+    if member is None:
+        return ""
+    value = jsontext.parse(archive.read(file, member, jsontext.MAX_BYTES), METADATA)
+    version = value.get("keras_version") if isinstance(value, dict) else None
+    return version if isinstance(version, str) else ""
+
+
+def inventory(path: str) -> Inventory:
+    """Return what the archive holds, from its metadata alone: no tensor is read.
+
+    Raises NotAModel, Unsupported, Unreadable or Refused.
+    """
+    size = os.stat(path).st_size
+    with _open(path) as model:
+        found = tuple(_findings(model))
+        return Inventory(
+            path=path,
+            format=FORMAT,
+            verdict=rules.verdict(found),
+            writer=f"Keras {model.version}".strip(),
+            bytes=size,
+            tensors=hdf5_parts.tensors(model.tree, found),
+            findings=found,
+            residue_bytes=rules.residue_bytes(found),
+        )
+
+
+def _findings(model: _Model) -> Iterator[Finding]:
+    def title(path: str) -> str:
+        name = hdf5.attribute(hdf5.open_object(model.fid, f"{path}/vars"), "name")
+        return name if isinstance(name, str) else ""
+
+    for finding in optimizer_groups.optimizer_findings(model.tree, model.config, title):
+        yield from averages.split_by_config(finding, model.tree, model.config)
+    if model.version.startswith("2."):
+        yield from optimizer_groups.metric_findings(model.tree, model.config)
+    for pointer, _ in keras_config.compiled(model.config):
+        yield Finding("TFS201", f"{CONFIG}#{pointer}", 0, "loss, metrics and optimizer settings of compile()")
+    dead = hdf5_parts.dead_space(model.fid, model.tree, model.weights_bytes, "unused-space")
+    if dead:
+        yield dead
+    for subject, what in keras_config.code(model.config):
+        yield Finding("TFS501", subject, 0, what)
+
+
+@contextmanager
+def contents(path: str) -> Iterator[Contents]:
+    """Open the archive as comparable parts, valid inside the `with`; every member's CRC-32 is checked first.
+
+    config.json is one part without its compile_configs, which are parts of their own.
+    """
+    with _open(path) as model:
+        found: dict[Key, Part] = dict(hdf5_parts.parts(model.fid, model.tree, model.weights))
+        for member in model.members:
+            for _ in archive.read_blocks(model.file, member):
+                pass
+            if member.name not in (CONFIG, WEIGHTS):
+                found["member", member.name] = Part("member", partial(archive.read_blocks, model.file, member))
+        for pointer, entry in list(keras_config.compiled(model.config)):
+            text = jsontext.dump(entry["compile_config"])
+            found["config", f"{CONFIG}#{pointer}"] = Part("json", partial(iter, (text,)))
+            entry["compile_config"] = None
+        found["config", CONFIG] = Part("json", partial(iter, (jsontext.dump(model.config),)))
+        yield found
+
+
+def rewrite(path: str, plan: Plan, target: str) -> None:
+    """Write the archive at `path` without what the plan drops to the new file `target`.
+
+    Members keep their order and bytes, but for the weights, which are written afresh, and config.json, which is
+    written anew only where a compile_config goes.
+    """
+    with _open(path) as model, tempfile.TemporaryDirectory(dir=os.path.dirname(target) or ".") as workshop:
+        weights = os.path.join(workshop, WEIGHTS)
+        hdf5_parts.rewrite(model.fid, model.tree, plan, weights)
+        for pointer, entry in list(keras_config.compiled(model.config)):
+            if f"{CONFIG}#{pointer}" in plan.configs:
+                entry["compile_config"] = None
+        config = jsontext.dump(model.config)
+        with open(weights, "rb", buffering=0) as file:
+            entries = []
+            for member in model.members:
+                if member.name == WEIGHTS:
+                    size = os.fstat(file.fileno()).st_size
+                    entries.append((WEIGHTS, file_blocks(file, 0, size), size))
+                elif member.name == CONFIG and plan.configs:
+                    entries.append((CONFIG, iter((config,)), len(config)))
+                else:
+                    entries.append((member.name, archive.read_blocks(model.file, member), member.size))
+            archive.write(target, entries)

@@ -1,0 +1,143 @@
+"""From what a user names (files, directories, staged file names) to models, each with what it was recognised as.
+
+Imports nothing beyond os: the hook runs this on every staged file.
+"""
+
+from __future__ import annotations
+
+import os
+import stat
+
+from tfstrip_core import containers
+from tfstrip_core.errors import Pointer, Refused, TfstripError, Unreadable, Unsupported
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Iterator
+
+
+class Found:
+    """One candidate: `path` as the user knows it, `file` where its bytes are, `kind` from containers.recognise.
+
+    `error` says why there is nothing to read (absent, pointer, unsupported); kind "" is no model.
+    """
+
+    __slots__ = ("error", "file", "kind", "path")
+
+    def __init__(self, path: str, kind: str, file: str = "", error: TfstripError | None = None) -> None:
+        self.path = path
+        self.kind = kind
+        self.file = file or path
+        self.error = error
+
+
+def discover(paths: Iterable[str]) -> Iterator[Found]:
+    """Yield what each path names: itself, or for a directory that is no model every model below it.
+
+    A directory is walked in sorted order, without .git and without following symlinks; what is no model in it is
+    left out, and a directory without any model is one candidate of kind "".
+    """
+    for path in paths:
+        if os.path.isdir(path) and not _is_model_directory(path):
+            models = 0
+            for found in _walk(path):
+                models += 1
+                yield found
+            if not models:
+                yield Found(path, "")
+        else:
+            yield look(path)
+
+
+def look(path: str) -> Found:
+    """Return what one path is, never raising for what the path turns out to be."""
+    try:
+        if os.path.isdir(path):
+            return _unsupported(path, _is_model_directory(path))
+        if not os.path.lexists(path) and os.path.isfile(f"{path}.index"):
+            return _unsupported(path, "checkpoint")
+        mode = os.stat(path).st_mode
+        if not stat.S_ISREG(mode):
+            return Found(path, "", error=Refused("this is no regular file", "name a file or a directory"))
+        kind = containers.recognise(path)
+    except OSError as error:
+        reason = error.strerror or str(error)
+        return Found(path, "", error=Unreadable(f"cannot be read ({reason})", "check the path and its permissions"))
+    except ValueError:
+        return Found(path, "", error=Unreadable("cannot be read (a NUL in the path)", "check the path"))
+    if kind == containers.POINTER:
+        return _follow(path)
+    return _unsupported(path, kind) if kind in containers.UNSUPPORTED else Found(path, kind)
+
+
+def _unsupported(path: str, kind: str) -> Found:
+    if not kind:
+        return Found(
+            path, "", error=Unsupported("this is a directory that holds no single model", "name a model in it")
+        )
+    what, remedy = containers.UNSUPPORTED[kind]
+    return Found(path, kind, error=Unsupported(f"this is {what}, which tfstrip does not read yet", remedy))
+
+
+def _is_model_directory(path: str) -> str:
+    """Return the kind of a directory that is one model, else ""."""
+    if any(os.path.isfile(os.path.join(path, name)) for name in ("saved_model.pb", "saved_model.pbtxt")):
+        return "saved-model"
+    return "orbax" if os.path.isfile(os.path.join(path, "_CHECKPOINT_METADATA")) else ""
+
+
+def _walk(top: str) -> Iterator[Found]:
+    for folder, folders, files in os.walk(top):
+        folders[:] = sorted(name for name in folders if name != ".git")
+        if _is_model_directory(folder):
+            folders.clear()
+            yield look(folder)
+            continue
+        for name in sorted(files):
+            path = os.path.normpath(os.path.join(folder, name))
+            if os.path.islink(path) or not os.path.isfile(path):
+                continue
+            found = look(path)
+            if found.kind or found.error:
+                yield found
+
+
+def _follow(path: str) -> Found:
+    """Resolve a Git LFS pointer to its object in the repository's own store, if it is there in full."""
+    import re
+
+    with open(path, "rb") as file:
+        text = file.read(1024).decode("utf-8", "replace")
+    oid = re.search(r"^oid sha256:([0-9a-f]{64})$", text, re.MULTILINE)
+    size = re.search(r"^size (\d{1,18})$", text, re.MULTILINE)
+    if oid and size:
+        digest = oid.group(1)
+        for store in _git_directories(os.path.dirname(os.path.abspath(path))):
+            stored = os.path.join(store, "lfs", "objects", digest[:2], digest[2:4], digest)
+            if os.path.isfile(stored) and os.path.getsize(stored) == int(size.group(1)):
+                found = look(stored)
+                return Found(path, found.kind, file=stored, error=found.error)
+    error = Pointer(
+        "this is a Git LFS pointer and its object is not here", "run git lfs pull, in CI check out with lfs: true"
+    )
+    return Found(path, containers.POINTER, error=error)
+
+
+def _git_directories(folder: str) -> Iterator[str]:
+    """Yield the git directory that holds `folder`, and for a linked work tree the common one too."""
+    while True:
+        git = os.path.join(folder, ".git")
+        if os.path.isfile(git):  # a submodule or a linked work tree names its git directory in a file
+            with open(git, encoding="utf-8", errors="surrogateescape") as file:
+                git = os.path.join(folder, file.read(4096).removeprefix("gitdir:").strip())
+        if os.path.isdir(git):
+            yield git
+            common = os.path.join(git, "commondir")
+            if os.path.isfile(common):
+                with open(common, encoding="utf-8", errors="surrogateescape") as file:
+                    yield os.path.join(git, file.read(4096).strip())
+            return
+        parent = os.path.dirname(folder)
+        if parent == folder:
+            return
+        folder = parent

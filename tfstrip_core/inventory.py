@@ -1,0 +1,148 @@
+"""The vocabulary: what a model holds, what was found in it, and what a strip did (plain data, no work)."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass, field
+from typing import Literal
+
+Role = Literal["weight", "optimizer", "metric", "counter", "duplicate", "average", "pipeline", "undecided"]
+Verdict = Literal["residue", "undecided", "clean", "not-a-model", "pointer", "unsupported", "unreadable", "refused"]
+
+
+@dataclass(frozen=True, slots=True)
+class Tensor:
+    """One stored array: `shape` in elements, `bytes` of payload, `name` as its container spells it."""
+
+    name: str
+    dtype: str
+    shape: tuple[int, ...]
+    bytes: int
+    role: Role = "weight"
+
+
+@dataclass(frozen=True, slots=True)
+class Finding:
+    """One thing that a rule has to say about a model.
+
+    `subject` is the KEY of `--also`; `tensors` are the names that it covers (a tensor is in one finding at
+    most), `bytes` their payload. `roots` are the containers' inner nodes that go with the tensors when nothing
+    else is left under them. `pairs` holds (weight, average) where the pairing is certain. `opaque` marks state of
+    an optimizer class that is not the framework's own, whose slots only their values can explain.
+    """
+
+    rule: str
+    subject: str
+    bytes: int
+    message: str
+    tensors: tuple[str, ...] = ()
+    roots: tuple[str, ...] = ()
+    pairs: tuple[tuple[str, str], ...] = ()
+    opaque: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class Inventory:
+    """What one model holds. Sizes are in bytes; `bytes` is the file's, `tensor_bytes` the payload's."""
+
+    path: str
+    format: str
+    verdict: Verdict
+    writer: str = ""
+    message: str = ""
+    bytes: int = 0
+    tensors: tuple[Tensor, ...] = ()
+    findings: tuple[Finding, ...] = ()
+    residue_bytes: int = 0
+
+    @property
+    def tensor_bytes(self) -> int:
+        """Payload of all tensors, in bytes."""
+        return sum(tensor.bytes for tensor in self.tensors)
+
+
+@dataclass(frozen=True, slots=True)
+class Part:
+    """One comparable thing in a model: `kind` describes it (dtype and shape, say), `blocks` reads its `bytes`."""
+
+    kind: str
+    blocks: Callable[[], Iterator[bytes]]
+    bytes: int = 0
+
+
+# A part's address: ("tensor", name), ("attribute", name), ("group", name), ("member", name) or ("config", pointer).
+Key = tuple[str, str]
+Contents = Mapping[Key, Part]
+
+
+@dataclass(frozen=True, slots=True)
+class Plan:
+    """What a strip does: the findings whose subjects go, and the weights that take their average's value."""
+
+    drop: tuple[Finding, ...] = ()
+    apply: tuple[tuple[str, str], ...] = ()
+    kept: tuple[Finding, ...] = field(default=())
+
+    @property
+    def tensors(self) -> frozenset[str]:
+        """Names of the tensors that go."""
+        return frozenset(name for finding in self.drop for name in finding.tensors)
+
+    @property
+    def roots(self) -> frozenset[str]:
+        """Inner nodes that go as far as no kept tensor lies under them."""
+        return frozenset(root for finding in self.drop for root in finding.roots)
+
+    @property
+    def configs(self) -> frozenset[str]:
+        """Subjects of the training configurations that go."""
+        return frozenset(finding.subject for finding in self.drop if finding.rule == "TFS201")
+
+
+@dataclass(frozen=True, slots=True)
+class Removed:
+    """One tensor or configuration that a strip took away, and the rule that allowed it."""
+
+    name: str
+    rule: str
+    subject: str
+    bytes: int
+
+
+@dataclass(frozen=True, slots=True)
+class Proof:
+    """What the re-read of a result compared: every kept tensor, byte for byte."""
+
+    kept_tensors: int
+    kept_bytes: int
+
+
+@dataclass(frozen=True, slots=True)
+class StripResult:
+    """A finished strip. `bytes_before` and `bytes_after` are file sizes; `target` equals `source` in place."""
+
+    inventory: Inventory
+    source: str
+    target: str
+    bytes_before: int
+    bytes_after: int
+    removed: tuple[Removed, ...]
+    kept: tuple[Finding, ...]
+    proof: Proof
+    changed: bool
+
+
+@dataclass(frozen=True, slots=True)
+class Comparison:
+    """A finished verify: `differences` is empty exactly when the two models are equal in DESIGN's sense."""
+
+    original: Inventory
+    stripped: Inventory
+    differences: tuple[str, ...]
+    notes: tuple[str, ...]
+    proof: Proof
+
+    @property
+    def equal(self) -> bool:
+        """Whether every kept tensor has the original's bytes and everything gone was removable."""
+        return not self.differences

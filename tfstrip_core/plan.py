@@ -1,0 +1,76 @@
+"""From what was found and what the user asked to what goes and what stays."""
+
+from __future__ import annotations
+
+from collections.abc import Collection
+from dataclasses import dataclass
+from typing import Literal
+
+from tfstrip_core.errors import NeedsChoice, NothingLeft, UsageError, printable
+from tfstrip_core.inventory import Finding, Inventory, Plan
+from tfstrip_core.rules import RULES
+
+Ema = Literal["", "drop", "apply"]
+
+
+@dataclass(frozen=True, slots=True)
+class Choices:
+    """What the user decided: averages, undecided subjects (KEYs), and whether compile()'s arguments go too."""
+
+    ema: Ema = ""
+    also: Collection[str] = ()
+    drop_training_config: bool = False
+
+
+def plan(inventory: Inventory, findings: Collection[Finding], choices: Choices) -> Plan:
+    """Return what a strip of the model takes away, given findings whose averages are settled.
+
+    Raises NeedsChoice for averages without a choice or with an uncertain pairing, UsageError for a KEY that names
+    nothing, NothingLeft where no weight would remain.
+    """
+    _check_keys(findings, choices)
+    averages = [finding for finding in findings if finding.rule == "TFS106"]
+    if averages and not choices.ema:
+        raise NeedsChoice(
+            f"{printable(averages[0].subject)} holds {averages[0].message}",
+            "say --ema drop to serve the weights as they are, or --ema apply to serve the averages",
+        )
+    if choices.ema == "apply" and any(not finding.pairs for finding in averages):
+        raise NeedsChoice(
+            f"which average of {printable(averages[0].subject)} belongs to which weight is not certain",
+            "load the model in Keras and assign them there, or say --ema drop",
+        )
+    drop = [finding for finding in findings if _goes(finding, choices)]
+    rewrites = any(finding.tensors or finding.rule == "TFS301" for finding in drop)
+    configs = [finding for finding in findings if finding.rule == "TFS201"]
+    drop += [finding for finding in configs if choices.drop_training_config or (rewrites and _in_archive(finding))]
+    made = Plan(
+        drop=tuple(drop),
+        apply=tuple(pair for finding in averages for pair in finding.pairs) if choices.ema == "apply" else (),
+        kept=tuple(finding for finding in findings if finding.rule in ("TFS107", "TFS108") and finding not in drop),
+    )
+    kept = (tensor.role for tensor in inventory.tensors if tensor.name not in made.tensors)
+    if made.tensors and not any(role in ("weight", "undecided") for role in kept):
+        raise NothingLeft("it holds training state only and no weight", "keep it as a checkpoint, or delete it")
+    return made
+
+
+def _goes(finding: Finding, choices: Choices) -> bool:
+    if finding.rule == "TFS106":
+        return bool(choices.ema)
+    return RULES[finding.rule].stripped or (finding.rule in ("TFS107", "TFS108") and finding.subject in choices.also)
+
+
+def _in_archive(finding: Finding) -> bool:
+    """Return whether the config is a .keras file's, which must go with the optimizer; an .h5 file's need not."""
+    return "#" in finding.subject
+
+
+def _check_keys(findings: Collection[Finding], choices: Choices) -> None:
+    known = sorted({finding.subject for finding in findings if finding.rule in ("TFS107", "TFS108")})
+    for key in choices.also:
+        if key not in known:
+            there = f"; it has {', '.join(map(printable, known))}" if known else ""
+            raise UsageError(
+                f"--also {printable(key)} names nothing undecided in this model{there}", "see tfstrip inspect"
+            )

@@ -1,0 +1,1 @@
+"""Artifacts for a release: names, manifest, checksums. Nothing here touches the network."""

@@ -1,0 +1,45 @@
+"""manifest.json: what lies beside it, where each artifact came from, what was taken out, and the proof.
+
+No time stamps and no machine's paths: the same models give the same manifest, byte for byte.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterable
+from typing import Any
+
+from tfstrip_core import __version__
+from tfstrip_core.inventory import StripResult
+
+SCHEMA = "tfstrip-manifest/1"
+
+
+def entry(result: StripResult, name: str, source_sha256: str, sha256: str) -> dict[str, Any]:
+    """Return one artifact's entry; sizes are in bytes, digests SHA-256 in hex."""
+    return {
+        "path": name,
+        "source": result.source,
+        "format": result.inventory.format,
+        "writer": result.inventory.writer,
+        "bytes_before": result.bytes_before,
+        "bytes_after": result.bytes_after,
+        "source_sha256": source_sha256,
+        "sha256": sha256,
+        "removed": _by_rule(result),
+        "kept": [{"rule": finding.rule, "subject": finding.subject, "bytes": finding.bytes} for finding in result.kept],
+        "proof": {"kept_tensors": result.proof.kept_tensors, "kept_bytes": result.proof.kept_bytes},
+    }
+
+
+def _by_rule(result: StripResult) -> list[dict[str, Any]]:
+    found: dict[tuple[str, str], int] = {}
+    for item in result.removed:
+        found[item.rule, item.subject] = found.get((item.rule, item.subject), 0) + item.bytes
+    return [{"rule": rule, "subject": subject, "bytes": size} for (rule, subject), size in sorted(found.items())]
+
+
+def dumps(artifacts: Iterable[dict[str, Any]]) -> str:
+    """Return the manifest of these entries as JSON, sorted by asset name."""
+    listed = sorted(artifacts, key=lambda item: str(item["path"]))
+    return json.dumps({"schema": SCHEMA, "tool": f"tfstrip {__version__}", "artifacts": listed}, indent=1) + "\n"

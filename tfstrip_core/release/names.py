@@ -1,0 +1,32 @@
+"""Names of release assets: what GitHub will call a file, decided before anything is uploaded."""
+
+from __future__ import annotations
+
+import os
+import re
+from collections.abc import Iterable
+
+from tfstrip_core.errors import UsageError, printable
+
+RESERVED = ("manifest.json", "SHA256SUMS")
+_ODD = re.compile(r"[^A-Za-z0-9._+-]+")
+
+
+def asset_name(path: str) -> str:
+    """Return the asset name of the file at `path`: its base name, odd characters turned into dots as GitHub does."""
+    return _ODD.sub(".", os.path.basename(path)).strip(".") or "model"
+
+
+def asset_names(paths: Iterable[str]) -> dict[str, str]:
+    """Return the asset name of each path; raises UsageError where two would share one (whatever their case)."""
+    names: dict[str, str] = {}
+    taken = {name.lower(): name for name in RESERVED}
+    for path in paths:
+        name = asset_name(path)
+        other = taken.setdefault(name.lower(), path)
+        if other != path:
+            raise UsageError(
+                f"{printable(path)} and {printable(other)} would both be attached as {name}", "rename one of them"
+            )
+        names[path] = name
+    return names

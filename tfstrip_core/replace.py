@@ -1,0 +1,139 @@
+"""Putting a result in place: the only code that does. After a crash there is a whole old or a whole new file."""
+
+from __future__ import annotations
+
+import os
+import shutil
+import subprocess
+import sys
+import tempfile
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
+from dataclasses import dataclass
+
+from tfstrip_core.errors import CannotReplace, UsageError
+
+
+@dataclass(frozen=True, slots=True)
+class Stamp:
+    """What tells that a file is still the one that was read."""
+
+    device: int
+    inode: int
+    size: int
+    changed: int
+
+
+def stamp(path: str) -> Stamp:
+    """Return the stamp of the file at `path` (symlinks followed)."""
+    status = os.stat(path)
+    return Stamp(status.st_dev, status.st_ino, status.st_size, status.st_mtime_ns)
+
+
+@contextmanager
+def workshop(target: str) -> Iterator[str]:
+    """Make a private directory beside `target`, on the same disk, and remove it with all that is left in it."""
+    folder = os.path.dirname(os.path.abspath(target))
+    try:
+        made = tempfile.mkdtemp(prefix=".tfstrip-", dir=folder)
+    except OSError as error:
+        reason = error.strerror or str(error)
+        raise CannotReplace(
+            f"the result cannot be written beside it ({reason})", "name a place to write to with -o"
+        ) from None
+    try:
+        yield made
+    finally:
+        shutil.rmtree(made, ignore_errors=True)
+
+
+def check_in_place(source: str) -> None:
+    """Raise UsageError where `source` must not be replaced: a symlink, or a platform without safe renames."""
+    if sys.platform == "win32":
+        raise UsageError("--in-place is not available on Windows", "write to another file with -o")
+    if os.path.islink(source):
+        raise UsageError(
+            "this is a symlink, perhaps into a store that others share",
+            "write to another file with -o, or name its target",
+        )
+
+
+def check_target(source: str, target: str, force: bool) -> None:
+    """Raise UsageError where the result must not be written to `target`."""
+    if os.path.isdir(target):
+        raise UsageError("the target is a directory", "name the file to write")
+    if os.path.lexists(target):
+        if os.path.exists(target) and os.path.samefile(source, target):
+            raise UsageError("source and target are the same file", "use --in-place")
+        if not force:
+            raise UsageError("the target exists", "name another one, or say --force")
+    if not os.path.isdir(os.path.dirname(os.path.abspath(target))):
+        raise UsageError("the target's directory does not exist", "make it first")
+
+
+def put(built: str, target: str) -> None:
+    """Rename the finished file `built` to `target`, durably."""
+    _sync(built)
+    os.replace(built, target)
+    _sync_directory(target)
+
+
+def put_in_place(built: str, source: str, seen: Stamp) -> None:
+    """Rename `built` over `source`, with the source's mode and owner, if the source is still what was read.
+
+    Raises CannotReplace where it changed meanwhile, or where its owner cannot be kept.
+    """
+    _sync(built)
+    status = os.lstat(source)
+    os.chmod(built, status.st_mode & 0o7777)
+    mine = os.stat(built)
+    if (mine.st_uid, mine.st_gid) != (status.st_uid, status.st_gid):
+        try:
+            os.chown(built, status.st_uid, status.st_gid)
+            os.chmod(built, status.st_mode & 0o7777)
+        except OSError:
+            raise CannotReplace("its owner cannot be kept", "run as its owner, or write elsewhere with -o") from None
+    if os.path.islink(source) or stamp(source) != seen:
+        raise CannotReplace("it changed while it was being stripped", "nothing was replaced: run it again")
+    os.replace(built, source)
+    _sync_directory(source)
+
+
+def open_mode(built: str) -> None:
+    """Give a new file the mode that the user's umask asks for; private directories make private files."""
+    mask = os.umask(0)
+    os.umask(mask)
+    os.chmod(built, 0o666 & ~mask)
+
+
+def _sync(path: str) -> None:
+    with open(path, "rb+" if sys.platform == "win32" else "rb") as file:
+        os.fsync(file.fileno())
+
+
+def _sync_directory(path: str) -> None:
+    if sys.platform == "win32":
+        return
+    folder = os.open(os.path.dirname(os.path.abspath(path)), os.O_RDONLY)
+    try:
+        os.fsync(folder)
+    finally:
+        os.close(folder)
+
+
+def git_has(path: str) -> bool:
+    """Return whether git's index holds the file as it is now, so that `git restore` brings it back."""
+    folder, name = os.path.split(os.path.abspath(path))
+    command = ["git", "--no-optional-locks", "-C", folder]
+    with suppress(OSError, subprocess.SubprocessError):
+        for words in (
+            ["ls-files", "--error-unmatch", "--", f":(literal){name}"],
+            ["diff", "--quiet", "--", f":(literal){name}"],
+        ):
+            done = subprocess.run(
+                [*command, *words], stdin=subprocess.DEVNULL, capture_output=True, timeout=60, check=False
+            )
+            if done.returncode:
+                return False
+        return True
+    return False

@@ -1,0 +1,79 @@
+"""The JSON contract: one object on stdout, schema tfstrip/1. Keys are only ever added."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterable
+from typing import Any
+
+from tfstrip_core.inventory import Comparison, Inventory, StripResult
+from tfstrip_core.rules import RULES
+
+SCHEMA = "tfstrip/1"
+
+
+def dumps(command: str, models: Iterable[dict[str, Any]], **more: Any) -> str:
+    """Return the whole document as ASCII JSON, so that no name in it can disturb a terminal."""
+    return json.dumps({"schema": SCHEMA, "command": command, "models": list(models), **more}, indent=1)
+
+
+def model(inventory: Inventory) -> dict[str, Any]:
+    """Return one model's entry: sizes in bytes, shapes in elements."""
+    return {
+        "path": inventory.path,
+        "format": inventory.format,
+        "writer": inventory.writer,
+        "verdict": inventory.verdict,
+        "message": inventory.message,
+        "bytes": inventory.bytes,
+        "tensor_bytes": inventory.tensor_bytes,
+        "residue_bytes": inventory.residue_bytes,
+        "findings": [
+            {
+                "rule": finding.rule,
+                "name": RULES[finding.rule].name,
+                "subject": finding.subject,
+                "bytes": finding.bytes,
+                "message": finding.message,
+            }
+            for finding in inventory.findings
+        ],
+        "tensors": [
+            {"name": t.name, "dtype": t.dtype, "shape": list(t.shape), "bytes": t.bytes, "role": t.role}
+            for t in inventory.tensors
+        ],
+    }
+
+
+def stripped(result: StripResult) -> dict[str, Any]:
+    """Return the entry of a finished strip: the source's model, what went, and the proof."""
+    return model(result.inventory) | {
+        "source": result.source,
+        "target": result.target,
+        "bytes_before": result.bytes_before,
+        "bytes_after": result.bytes_after,
+        "removed": [
+            {"name": item.name, "rule": item.rule, "subject": item.subject, "bytes": item.bytes}
+            for item in result.removed
+        ],
+        "proof": {"kept_tensors": result.proof.kept_tensors, "kept_bytes": result.proof.kept_bytes},
+    }
+
+
+def not_stripped(inventory: Inventory, source: str, target: str, message: str) -> dict[str, Any]:
+    """Return the entry of a strip that did not happen, with every key that a finished one has."""
+    return model(inventory) | {
+        "message": message,
+        "source": source,
+        "target": target,
+        "bytes_before": inventory.bytes,
+        "bytes_after": None,
+        "removed": [],
+        "proof": None,
+    }
+
+
+def compared(result: Comparison) -> list[dict[str, Any]]:
+    """Return the entries of a finished verify; what was found is about the pair, so both carry it."""
+    verdict = {"equal": result.equal, "differences": list(result.differences)}
+    return [model(inventory) | verdict for inventory in (result.original, result.stripped)]

@@ -1,0 +1,122 @@
+"""Results as plain lines: path, code and bytes, one finding a line, every name escaped."""
+
+from __future__ import annotations
+
+import shlex
+from collections.abc import Iterator, Sequence
+
+from tfstrip_core import rules
+from tfstrip_core.errors import printable
+from tfstrip_core.inventory import Comparison, Finding, Inventory, StripResult
+from tfstrip_core.rules import RULES
+
+# So many files get a command of their own; a longer list is for the machine-readable output.
+_COMMANDS = 10
+
+
+def size(count: int) -> str:
+    """Return a number of bytes as people read it, exact."""
+    return f"{count:,} byte{'' if count == 1 else 's'}"
+
+
+def finding(path: str, found: Finding) -> str:
+    """Return one finding as a line."""
+    return f"{printable(path)}: {_rule(found)}: {printable(found.subject)}: {_what(found)}"
+
+
+def _rule(found: Finding) -> str:
+    return f"{found.rule} {RULES[found.rule].name}"
+
+
+def _what(found: Finding) -> str:
+    return f"{size(found.bytes)}: {printable(found.message)}"
+
+
+def problem(inventory: Inventory) -> str:
+    """Return the sentence about a file that could not be read, or was not."""
+    return f"{printable(inventory.path)}: {inventory.verdict}: {inventory.message}"
+
+
+def fix(inventory: Inventory) -> str:
+    """Return the command that strips the model, with every KEY that only the user can decide on."""
+    keys = [found.subject for found in inventory.findings if found.rule == "TFS107"]
+    words = ["tfstrip", "strip", "--in-place", *(word for key in keys for word in ("--also", key))]
+    path = inventory.path
+    return shlex.join([*words, *(["--"] if path.startswith("-") else []), path])
+
+
+def check_lines(inventories: Sequence[Inventory]) -> Iterator[str]:
+    """Yield what a check found, then what it comes to and the commands that fix it."""
+    models = [inventory for inventory in inventories if inventory.format and not inventory.message]
+    for inventory in models:
+        for found in inventory.findings:
+            if not RULES[found.rule].note:
+                yield finding(inventory.path, found)
+    residue = [inventory for inventory in models if inventory.residue_bytes or inventory.verdict == "residue"]
+    lost, whole = sum(i.residue_bytes for i in residue), sum(i.bytes for i in models)
+    share = f" ({lost * 100 // whole} %)" if whole else ""
+    yield f"{len(models)} model{'' if len(models) == 1 else 's'} checked: " + (
+        f"{len(residue)} with residue, {lost:,} of {whole:,} bytes{share}" if residue else "no residue"
+    )
+    failing = [inventory for inventory in models if rules.fails(inventory.findings)]
+    for inventory in failing[:_COMMANDS]:
+        yield f"fix: {printable(fix(inventory))}"
+    if len(failing) > _COMMANDS:
+        yield f"and {len(failing) - _COMMANDS} more: tfstrip check --json lists them, the tfstrip-fix hook strips them"
+
+
+def inspect_lines(inventory: Inventory) -> Iterator[str]:
+    """Yield what a model holds: its format and verdict, every finding with its KEY, every tensor with its role."""
+    if inventory.message:
+        yield problem(inventory)
+        return
+    path = printable(inventory.path)
+    yield f"{path}: {inventory.format}, {printable(inventory.writer)}, {size(inventory.bytes)}: {inventory.verdict}"
+    roles = {tensor.role for tensor in inventory.tensors}
+    for role in sorted(roles, key=lambda name: (name != "weight", name)):
+        mine = [tensor.bytes for tensor in inventory.tensors if tensor.role == role]
+        yield f"  {role:<10} {len(mine):>5} tensors {sum(mine):>15,} bytes"
+    for found in inventory.findings:
+        yield f"  {_rule(found)}: KEY {printable(found.subject)}: {_what(found)}"
+    for tensor in inventory.tensors:
+        shape = "x".join(map(str, tensor.shape)) or "scalar"
+        columns = f"{tensor.role:<10} {tensor.bytes:>13,} {printable(tensor.dtype):<9} {shape:<14}"
+        yield f"    {columns} {printable(tensor.name)}"
+
+
+def strip_lines(result: StripResult) -> Iterator[str]:
+    """Yield what a strip did: sizes, what went by rule, and what its proof compared."""
+    target = printable(result.target)
+    if not result.removed:
+        yield f"{target}: nothing to remove, {size(result.bytes_after)}" + ("" if result.changed else ", untouched")
+        return
+    yield f"{target}: {result.bytes_before:,} -> {size(result.bytes_after)}"
+    for rule in sorted({item.rule for item in result.removed}):
+        items = [item for item in result.removed if item.rule == rule]
+        subjects = ", ".join(sorted({printable(item.subject) for item in items}))
+        yield f"  removed {rule} {RULES[rule].name}: {subjects}: {size(sum(item.bytes for item in items))}"
+    yield f"  proof: {result.proof.kept_tensors} tensors kept, {size(result.proof.kept_bytes)} equal"
+
+
+def strip_notices(result: StripResult) -> Iterator[str]:
+    """Yield what a strip left in the result and the user should know."""
+    for found in result.kept:
+        remedy = RULES[found.rule].remedy.replace("KEY", printable(found.subject))
+        yield f"{finding(result.target, found)}; kept: {remedy}"
+    if any(item.rule == "TFS201" for item in result.removed):
+        target = printable(result.target)
+        yield f"{target}: loss, metrics and optimizer settings are gone: call compile() before evaluate()"
+
+
+def verify_lines(result: Comparison) -> Iterator[str]:
+    """Yield whether two models are equal, and every difference."""
+    paths = f"{printable(result.original.path)}, {printable(result.stripped.path)}"
+    if result.equal:
+        yield f"{paths}: equal, {result.proof.kept_tensors} tensors, {size(result.proof.kept_bytes)} compared"
+    for difference in result.differences:
+        yield f"{paths}: {difference}"
+
+
+def restore(path: str) -> str:
+    """Return the command that brings a replaced file back out of git."""
+    return printable(shlex.join(["git", "restore", "--", path]))

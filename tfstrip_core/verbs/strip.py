@@ -1,0 +1,146 @@
+"""strip: a new file without what only training needs, proven before it is put in place."""
+
+from __future__ import annotations
+
+import os
+import shutil
+from collections.abc import Collection
+from typing import Literal
+
+from tfstrip_core import containers, replace
+from tfstrip_core.codecs.window import blocks, same
+from tfstrip_core.containers import averages
+from tfstrip_core.discover import look
+from tfstrip_core.errors import CannotReplace, NotAModel, Pointer, ProofFailed, Unreadable, UsageError
+from tfstrip_core.inventory import Finding, Inventory, Plan, Proof, Removed, StripResult
+from tfstrip_core.plan import Choices, Ema, plan
+from tfstrip_core.rules import RULES
+from tfstrip_core.verbs.verify import compare, may_go
+
+Profile = Literal["inference", "serving"]
+
+
+def strip(
+    source: str,
+    target: str | None = None,
+    *,
+    in_place: bool = False,
+    force: bool = False,
+    profile: Profile = "inference",
+    ema: Ema = "",
+    also: Collection[str] = (),
+    drop_training_config: bool = False,
+) -> StripResult:
+    """Write the model at `source` without its training state to `target`, or over itself with `in_place`.
+
+    Keras files have no functions to choose from, so `profile` makes no difference to them. A model in which the
+    choices leave nothing to do is copied byte for byte, in place left untouched. Raises UsageError, NeedsChoice
+    for averages, NothingLeft, CannotReplace, ProofFailed, and what inspect raises; nothing is written then.
+    """
+    if (target is None) is not in_place:
+        raise UsageError("say where the result goes", "name a target with -o, or say --in-place")
+    if profile not in ("inference", "serving"):
+        raise UsageError(f"there is no profile {profile!r}", "say inference or serving")
+    kind = _kind(source)
+    destination = source if target is None else target
+    if target is None:
+        replace.check_in_place(source)
+    else:
+        replace.check_target(source, target, force)
+    choices = Choices(ema, also, drop_training_config)
+    try:
+        seen = replace.stamp(source)
+        inventory, planned = prepare(kind, source, choices)
+        if target is None and not planned.drop:
+            proof = _prove(source, source, planned)
+            return _result(inventory, planned, source, source, seen.size, seen.size, proof, changed=False)
+        with replace.workshop(destination) as folder:
+            built = os.path.join(folder, "result")
+            _build(kind, source, planned, built)
+            proof = _prove(source, built, planned)
+            if replace.stamp(source) != seen:
+                raise CannotReplace("it changed while it was being stripped", "run it again")
+            size = os.path.getsize(built)
+            if target is None:
+                replace.put_in_place(built, source, seen)
+            else:
+                replace.put(built, target)
+    except OSError as error:
+        raise Unreadable(
+            f"cannot be read or written ({error.strerror or error})", "check space and permissions"
+        ) from None
+    return _result(inventory, planned, source, destination, seen.size, size, proof, changed=True)
+
+
+def _kind(source: str) -> str:
+    found = look(source)
+    if found.file != source:
+        raise Pointer("this is a Git LFS pointer", "run git lfs pull first")
+    if found.error:
+        raise found.error
+    if not found.kind:
+        raise NotAModel("this is no TensorFlow or Keras model", "name a model file")
+    return found.kind
+
+
+def prepare(kind: str, source: str, choices: Choices) -> tuple[Inventory, Plan]:
+    """Return what the model holds and what a strip of it would do, averages told apart by their values."""
+    container = containers.container(kind)
+    inventory = container.inventory(source)
+    findings = inventory.findings
+    if any(averages.needs_values(finding, choices.also) for finding in findings):
+        with container.contents(source) as parts:
+            findings = tuple(averages.settle(inventory, parts, choices.also))
+    return inventory, plan(inventory, findings, choices)
+
+
+def _build(kind: str, source: str, planned: Plan, built: str) -> None:
+    if planned.drop:
+        containers.container(kind).rewrite(source, planned, built)
+    else:
+        shutil.copyfile(source, built)
+    replace.open_mode(built)
+
+
+def _prove(source: str, built: str, planned: Plan) -> Proof:
+    """Re-read both files with fresh eyes: kept parts byte for byte, and nothing left of what was to go."""
+    differences, proof = compare(source, built, may_go(planned.drop), dict(planned.apply))
+    container = containers.container(_kind(built))
+    after = container.inventory(built)
+    left = planned.tensors & {tensor.name for tensor in after.tensors}
+    differences += [f"{name} is still there" for name in sorted(left)]
+    acted = {finding.rule for finding in planned.drop if RULES[finding.rule].stripped}
+    differences += [f"{finding.rule} still fires" for finding in after.findings if finding.rule in acted]
+    if not planned.drop and not _identical(source, built):
+        differences.append("the copy has other bytes")
+    if differences:
+        raise ProofFailed(f"the result failed its proof ({differences[0]})", "nothing was written; please report this")
+    return proof
+
+
+def _identical(source: str, built: str) -> bool:
+    with open(source, "rb", buffering=0) as left, open(built, "rb", buffering=0) as right:
+        sizes = [os.fstat(file.fileno()).st_size for file in (left, right)]
+        return sizes[0] == sizes[1] and same(blocks(left, 0, sizes[0]), blocks(right, 0, sizes[1]))
+
+
+def _result(
+    inventory: Inventory,
+    planned: Plan,
+    source: str,
+    target: str,
+    before: int,
+    after: int,
+    proof: Proof,
+    *,
+    changed: bool,
+) -> StripResult:
+    sizes = {tensor.name: tensor.bytes for tensor in inventory.tensors}
+    removed = tuple(removed for finding in planned.drop for removed in _removed(finding, sizes))
+    return StripResult(inventory, source, target, before, after, removed, planned.kept, proof, changed)
+
+
+def _removed(finding: Finding, sizes: dict[str, int]) -> list[Removed]:
+    if not finding.tensors:
+        return [Removed(finding.subject, finding.rule, finding.subject, finding.bytes)]
+    return [Removed(name, finding.rule, finding.subject, sizes[name]) for name in finding.tensors]

@@ -1,0 +1,122 @@
+"""verify: whether one model has all that another has, but for what only training needs.
+
+The same comparison is the proof of every strip.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Collection, Mapping
+from contextlib import ExitStack
+
+from tfstrip_core import containers
+from tfstrip_core.codecs.window import same
+from tfstrip_core.discover import look
+from tfstrip_core.errors import NotAModel, Unreadable, UsageError, printable
+from tfstrip_core.inventory import Comparison, Contents, Finding, Inventory, Key, Proof
+from tfstrip_core.plan import Ema
+from tfstrip_core.rules import RULES
+from tfstrip_core.verbs.inspect import inspect
+
+_WHAT = {"tensor": "tensor", "attribute": "attribute", "group": "group", "member": "file", "config": "configuration"}
+
+
+def verify(original: str, stripped: str, *, ema: Ema = "", also: Collection[str] = ()) -> Comparison:
+    """Compare two models byte for byte: every tensor kept, every attribute, configuration and asset.
+
+    What is gone must be removable by the rules or named in `also` (KEYs); with `ema` "apply" the weights must
+    have their averages' bytes. Raises what inspect raises, and UsageError for a KEY that names nothing.
+    """
+    before, after = inspect(original), inspect(stripped)
+    if before.format != after.format:
+        return Comparison(before, after, (f"the formats differ: {before.format} and {after.format}",), (), Proof(0, 0))
+    for key in also:
+        if not any(finding.subject == key for finding in before.findings):
+            raise UsageError(f"--also {printable(key)} names nothing in the original", "see tfstrip inspect")
+    allowed = [finding for finding in before.findings if _removable(finding, also)]
+    averages = [finding for finding in before.findings if finding.rule == "TFS106"]
+    if ema == "apply" and any(not finding.pairs for finding in averages):
+        raise UsageError("which average belongs to which weight is not certain", "verify without --ema apply")
+    pairs = {weight: average for finding in averages for weight, average in finding.pairs} if ema == "apply" else {}
+    differences, proof = compare(original, stripped, may_go(allowed), pairs)
+    gone = {tensor.name for tensor in before.tensors} - {tensor.name for tensor in after.tensors}
+    notes = tuple(
+        f"{printable(finding.subject)}: averages of the weights are gone"
+        for finding in averages
+        if ema != "apply" and not gone.isdisjoint(finding.tensors)
+    )
+    return Comparison(before, after, tuple(differences), notes, proof)
+
+
+def _removable(finding: Finding, also: Collection[str]) -> bool:
+    return RULES[finding.rule].stripped or finding.rule in ("TFS106", "TFS201") or finding.subject in also
+
+
+def may_go(findings: Collection[Finding]) -> Callable[[Key], bool]:
+    """Return whether a part may be missing, given the findings that may go."""
+    tensors = {name for finding in findings for name in finding.tensors}
+    configs = {finding.subject for finding in findings if finding.rule == "TFS201"}
+    roots = tuple({root for finding in findings for root in finding.roots})
+
+    def removable(key: Key) -> bool:
+        kind, name = key
+        if kind == "tensor":
+            return name in tensors
+        if kind == "config":
+            return name in configs
+        if kind == "attribute":
+            name = name.rpartition("@")[0]
+        return kind in ("attribute", "group") and any(name == root or name.startswith(f"{root}/") for root in roots)
+
+    return removable
+
+
+def compare(
+    original: str, stripped: str, removable: Callable[[Key], bool], pairs: Mapping[str, str]
+) -> tuple[list[str], Proof]:
+    """Read both files afresh; return every difference that is not allowed, and what was found equal.
+
+    `pairs` maps a weight to the original's tensor whose bytes it must have.
+    """
+    with ExitStack() as stack:
+        left, right = (stack.enter_context(_contents(path)) for path in (original, stripped))
+        return _compare(left, right, removable, pairs)
+
+
+def _contents(path: str):  # type: ignore[no-untyped-def]
+    found = look(path)
+    if found.error:
+        raise found.error
+    if not found.kind:
+        raise NotAModel("this is no model", "name two models")
+    try:
+        return containers.container(found.kind).contents(found.file)
+    except OSError as error:
+        raise Unreadable(f"cannot be read ({error.strerror or error})", "check its permissions") from None
+
+
+def _compare(
+    left: Contents, right: Contents, removable: Callable[[Key], bool], pairs: Mapping[str, str]
+) -> tuple[list[str], Proof]:
+    differences = []
+    tensors = size = 0
+    for key, part in left.items():
+        kind, name = key
+        what = f"{_WHAT[kind]} {printable(name) or '(root)'}"
+        other = right.get(key)
+        if other is None:
+            if not removable(key):
+                differences.append(f"{what} is missing")
+            continue
+        expected = left["tensor", pairs[name]] if kind == "tensor" and name in pairs else part
+        if expected.kind != other.kind:
+            differences.append(f"{what} is {printable(other.kind)} instead of {printable(expected.kind)}")
+        elif not same(expected.blocks(), other.blocks()):
+            differences.append(f"{what} has other bytes")
+        elif kind == "tensor":
+            tensors += 1
+            size += part.bytes
+    differences += [f"{_WHAT[kind]} {printable(name)} was added" for kind, name in right if (kind, name) not in left]
+    return differences, Proof(tensors, size)
+
+
+__all__ = ["Inventory", "compare", "may_go", "verify"]
