@@ -10,7 +10,7 @@ from collections.abc import Callable, Sequence
 from typing import Any, NoReturn
 
 from tfstrip_core import __version__
-from tfstrip_core.errors import TfstripError, UsageError, printable
+from tfstrip_core.errors import NeedsChoice, TfstripError, UsageError, printable
 
 FOUND, FAILED = 1, 2
 
@@ -127,7 +127,7 @@ def _check(arguments: argparse.Namespace) -> int:
 def _strip(arguments: argparse.Namespace) -> int:
     from tfstrip_core.replace import git_has
     from tfstrip_core.reports import document, text
-    from tfstrip_core.verbs.strip import strip
+    from tfstrip_core.verbs.strip import settled, strip
 
     source = arguments.source
     try:
@@ -145,7 +145,8 @@ def _strip(arguments: argparse.Namespace) -> int:
     except TfstripError as error:
         _say(f"tfstrip: {printable(source)}: {error}")
         if arguments.json:
-            entry = document.not_stripped(_known(source), source, arguments.target or source, str(error))
+            known = settled(source, arguments.also) if isinstance(error, NeedsChoice) else _known(source)
+            entry = document.not_stripped(known, source, arguments.target or source, str(error))
             _print_document("strip", [entry])
         return FAILED
     for line in text.strip_notices(result):

@@ -22,12 +22,13 @@ class Choices:
     drop_training_config: bool = False
 
 
-def plan(inventory: Inventory, findings: Collection[Finding], choices: Choices) -> Plan:
-    """Return what a strip of the model takes away, given findings whose averages are settled.
+def plan(inventory: Inventory, choices: Choices) -> Plan:
+    """Return what a strip of the model takes away, given an inventory whose averages are settled.
 
     Raises NeedsChoice for averages without a choice or with an uncertain pairing, UsageError for a KEY that names
     nothing, NothingLeft where no weight would remain.
     """
+    findings = inventory.findings
     _check_keys(findings, choices)
     averages = [finding for finding in findings if finding.rule == "TFS106"]
     if averages and not choices.ema:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import shutil
 from collections.abc import Collection
+from dataclasses import replace as with_values
 from typing import Literal
 
 from tfstrip_core import containers, replace
@@ -12,9 +13,9 @@ from tfstrip_core.codecs.window import blocks, same
 from tfstrip_core.containers import averages
 from tfstrip_core.discover import look
 from tfstrip_core.errors import CannotReplace, NotAModel, Pointer, ProofFailed, Unreadable, UsageError
-from tfstrip_core.inventory import Finding, Inventory, Plan, Proof, Removed, StripResult
+from tfstrip_core.inventory import Finding, Inventory, Plan, Proof, Removed, Role, StripResult
 from tfstrip_core.plan import Choices, Ema, plan
-from tfstrip_core.rules import RULES
+from tfstrip_core.rules import RULES, residue_bytes
 from tfstrip_core.verbs.verify import compare, may_go
 
 Profile = Literal["inference", "serving"]
@@ -50,7 +51,8 @@ def strip(
     choices = Choices(ema, also, drop_training_config)
     try:
         seen = replace.stamp(source)
-        inventory, planned = prepare(kind, source, choices)
+        inventory = settled(source, also)
+        planned = plan(inventory, choices)
         if target is None and not planned.drop:
             proof = _prove(source, source, planned)
             return _result(inventory, planned, source, source, seen.size, seen.size, proof, changed=False)
@@ -83,15 +85,22 @@ def _kind(source: str) -> str:
     return found.kind
 
 
-def prepare(kind: str, source: str, choices: Choices) -> tuple[Inventory, Plan]:
-    """Return what the model holds and what a strip of it would do, averages told apart by their values."""
-    container = containers.container(kind)
+def settled(source: str, also: Collection[str] = ()) -> Inventory:
+    """Return what the model holds, with averages told apart by their values: what inspect says and a look inside."""
+    container = containers.container(_kind(source))
     inventory = container.inventory(source)
-    findings = inventory.findings
-    if any(averages.needs_values(finding, choices.also) for finding in findings):
-        with container.contents(source) as parts:
-            findings = tuple(averages.settle(inventory, parts, choices.also))
-    return inventory, plan(inventory, findings, choices)
+    if not any(averages.needs_values(finding, also) for finding in inventory.findings):
+        return inventory
+    with container.contents(source) as parts:
+        findings = tuple(averages.settle(inventory, parts, also))
+    roles: dict[str, Role] = {
+        name: "average" if found.rule == "TFS106" else "optimizer" for found in findings for name in found.tensors
+    }
+    tensors = tuple(
+        with_values(tensor, role=roles[tensor.name] if tensor.role in ("optimizer", "average") else tensor.role)
+        for tensor in inventory.tensors
+    )
+    return with_values(inventory, findings=findings, tensors=tensors, residue_bytes=residue_bytes(findings))
 
 
 def _build(kind: str, source: str, planned: Plan, built: str) -> None:
