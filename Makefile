@@ -2,21 +2,25 @@
 PYTHON ?= python3
 VENV ?= .venv
 BIN = $(VENV)/bin
+# What the tests run on: the source tree, or a wheel. And the framework; other machines than x86-64 Linux have no -cpu.
+PACKAGE ?= --editable .
+FRAMEWORK ?= $(if $(filter Linux-x86_64,$(shell uname -sm | tr ' ' -)),tensorflow-cpu,tensorflow)
+PIP = $(BIN)/python -m pip install --quiet --disable-pip-version-check
 
-.PHONY: demo test lint writers bench clean
+.PHONY: demo test lint writers bench fuzz clean
 
 # The main job on a real example: core install only, no TensorFlow.
 demo: .cache/demo/.installed
 	@PATH="$(CURDIR)/.cache/demo/bin:$$PATH" sh examples/demo.sh
 
-.cache/demo/.installed: pyproject.toml
+.cache/demo/.installed: pyproject.toml $(wildcard tfstrip_core/*.py tfstrip_core/*/*.py)
 	$(PYTHON) -m venv .cache/demo
 	.cache/demo/bin/python -m pip install --quiet --disable-pip-version-check .
 	touch $@
 
 # Tests in an environment of their own, TensorFlow included.
 test: $(VENV)/.test
-	$(BIN)/python -m pytest $(ARGS)
+	TFSTRIP_INSTALLED=$(TFSTRIP_INSTALLED) $(BIN)/python -m pytest $(ARGS)
 
 lint: $(VENV)/.lint
 	$(BIN)/ruff check .
@@ -26,14 +30,14 @@ lint: $(VENV)/.lint
 
 $(VENV)/.test: pyproject.toml
 	$(PYTHON) -m venv $(VENV)
-	$(BIN)/python -m pip install --quiet --disable-pip-version-check "pip>=25.1"
-	$(BIN)/python -m pip install --quiet --disable-pip-version-check --editable . --group test --group framework
+	$(PIP) "pip>=25.1"
+	$(PIP) $(PACKAGE) --group test "$(FRAMEWORK)"
 	touch $@
 
 $(VENV)/.lint: pyproject.toml
 	$(PYTHON) -m venv $(VENV)
-	$(BIN)/python -m pip install --quiet --disable-pip-version-check "pip>=25.1"
-	$(BIN)/python -m pip install --quiet --disable-pip-version-check --editable . --group lint
+	$(PIP) "pip>=25.1"
+	$(PIP) --editable . --group lint
 	touch $@
 
 # Slow campaigns, on demand: remake the fixtures in their writers' environments; measure.
@@ -42,6 +46,9 @@ writers:
 
 bench: $(VENV)/.test
 	$(BIN)/python benchmarks/run.py
+
+fuzz: $(VENV)/.test
+	$(BIN)/python tests/fuzz.py
 
 clean:
 	rm -rf .cache .venv build dist

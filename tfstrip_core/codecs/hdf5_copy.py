@@ -40,7 +40,11 @@ def copy(
     dropped = [name for name in (*tree.groups, *tree.datasets) if drop(name)]
     opened = {name.rpartition("/")[0] for name in dropped}
     opened |= {"/".join(parent.split("/")[:depth]) for parent in opened for depth in range(parent.count("/") + 1)}
-    out = h5f.create(target.encode("utf-8", "surrogateescape"), h5f.ACC_EXCL, fcpl=create)
+    # HDF5 2.0 would write a newer layout than 1.14, with the time of day in every group: neither is reproducible.
+    access = h5p.create(h5p.FILE_ACCESS)
+    access.set_libver_bounds(h5f.LIBVER_EARLIEST, h5f.LIBVER_LATEST)
+    create.set_obj_track_times(False)
+    out = h5f.create(target.encode("utf-8", "surrogateescape"), h5f.ACC_EXCL, fcpl=create, fapl=access)
     try:
         with damage():
             here = h5g.open(source, b"/")
@@ -60,7 +64,9 @@ def _copy_group(
             continue
         if name in opened:
             child = h5g.open(source, raw)
-            made = h5g.create(target, raw, gcpl=child.get_create_plist())
+            like = child.get_create_plist()
+            like.set_obj_track_times(False)
+            made = h5g.create(target, raw, gcpl=like)
             _copy_attributes(child, made, frozenset())
             _copy_group(child, made, name, dropped, opened)
         else:

@@ -180,14 +180,17 @@ def _digest(part: Part) -> bytes:
 
 
 def _alike(finding: Finding, inventory: Inventory, parts: Contents) -> set[str]:
-    """Return the finding's tensors that look like averages, if most of the weights have such a twin."""
+    """Return the finding's tensors that look like averages, if most of the weights have such a twin.
+
+    Matrices are judged where there are any: biases start at zero, so that a momentum points their way too.
+    """
     mine = set(finding.tensors)
     slots = [(t, _sample(t, parts)) for t in inventory.tensors if t.name in mine and t.shape]
+    shapes = {slot.shape for slot, _ in slots}
+    weights = [t for t in inventory.tensors if t.role == "weight" and t.shape in shapes]
     twins: set[str] = set()
     judged = found = 0
-    for tensor in inventory.tensors:
-        if tensor.role != "weight" or not any(slot.shape == tensor.shape for slot, _ in slots):
-            continue
+    for tensor in [t for t in weights if len(t.shape) > 1] or weights:
         values = _sample(tensor, parts)
         if values is None or not values.any():
             continue

@@ -139,7 +139,7 @@ def _is_supported(members: list[Group], shapes: set[tuple[int, ...]], title: Cal
     if not slots or not all(slot.shape in shapes for slot in slots):
         return False
     # Names may raise a suspicion, never prove one: `g_optimizer`, `optimizers/sgd`, or the name Keras 3.6 keeps.
-    words = {word for group in members for word in (group.path.rpartition("/")[2], title(group.path))}
+    words = {word for group in members for word in (*group.path.split("/"), title(group.path))}
     plain = {re.sub(r"_\d+$", "", word).replace("_", "").lower() for word in words}
     return any(word in keras_config.OPTIMIZERS or word.endswith("optimizer") for word in plain)
 

@@ -1,0 +1,81 @@
+"""What the tests share: the fixtures that real frameworks wrote, and the rule for tests that need more than Python."""
+
+import json
+import os
+import shutil
+import sys
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+FIXTURES = Path(__file__).parent / "fixtures"
+E2E = os.environ.get("TFSTRIP_E2E") == "1"
+
+sys.path.insert(0, str(Path(__file__).parent))  # for `from conftest import ...` in import mode importlib
+sys.path.insert(0, str(FIXTURES))  # the models' own classes, as a user's code would have them: `import zoo`
+
+
+@dataclass(frozen=True)
+class Fixture:
+    """One model file of the fixtures, with what its writer said about it."""
+
+    path: str
+    writer: str
+    facts: dict[str, Any]
+
+    @property
+    def scenario(self) -> str:
+        return str(self.facts["scenario"])
+
+    @property
+    def io(self) -> Path:
+        """The .npz with the inputs x0, x1, ... and the writer's own predictions y0, y1, ..."""
+        return Path(self.path).parent / self.facts["io"]
+
+    @property
+    def keras(self) -> int:
+        """The major version of the Keras that wrote it."""
+        return 2 if self.writer.startswith("tf2") else 3
+
+    @property
+    def id(self) -> str:
+        return f"{self.writer}-{self.facts['file']}"
+
+
+def fixture_models() -> list[Fixture]:
+    """Return every model file of the fixtures."""
+    return [
+        Fixture(str(index.parent / facts["file"]), index.parent.name, facts)
+        for index in sorted(FIXTURES.glob("data/*/index.json"))
+        for facts in json.loads(index.read_text())
+    ]
+
+
+MODELS = fixture_models()
+every_model = pytest.mark.parametrize("model", MODELS, ids=lambda model: model.id)
+
+
+def one(writer: str, file: str) -> Fixture:
+    """Return the fixture of that writer and file name."""
+    return next(model for model in MODELS if (model.writer, model.facts["file"]) == (writer, file))
+
+
+def need(*tools: str) -> None:
+    """Skip a test whose tools are absent, saying so; where TFSTRIP_E2E=1 they must be there."""
+    missing = [tool for tool in tools if shutil.which(tool) is None]
+    if missing and E2E:
+        pytest.fail(f"TFSTRIP_E2E=1 and {', '.join(missing)} is not installed")
+    if missing:
+        pytest.skip(f"needs {', '.join(missing)}")
+
+
+@pytest.fixture
+def copy(tmp_path: Path):
+    """Return a function that copies a fixture into the test's own directory and gives the copy's path."""
+
+    def make(model: Fixture, name: str = "") -> str:
+        return str(shutil.copy(model.path, tmp_path / (name or os.path.basename(model.path))))
+
+    return make
