@@ -105,7 +105,7 @@ def _inspect(arguments: argparse.Namespace) -> int:
 
 
 def _check(arguments: argparse.Namespace) -> int:
-    from tfstrip_core.reports import document, github, text
+    from tfstrip_core.reports import text
     from tfstrip_core.verbs.check import check
 
     result = check(arguments.paths, require_lfs=arguments.require_lfs)
@@ -113,9 +113,13 @@ def _check(arguments: argparse.Namespace) -> int:
         if inventory.message and inventory.verdict != "not-a-model":
             _say(f"tfstrip: {text.problem(inventory)}")
     if arguments.json or arguments.output_format == "json":
+        from tfstrip_core.reports import document
+
         _print_document("check", map(document.model, result.inventories))
         return result.exit_code
     if arguments.output_format == "github":
+        from tfstrip_core.reports import github
+
         lines = github.lines(result.inventories, pointers_fail=arguments.require_lfs)
     else:
         lines = text.check_lines(result.inventories)

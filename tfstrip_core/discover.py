@@ -38,7 +38,7 @@ def discover(paths: Iterable[str]) -> Iterator[Found]:
     left out, and a directory without any model is one candidate of kind "".
     """
     for path in paths:
-        if os.path.isdir(path) and not _is_model_directory(path):
+        if _is_plain_directory(path):
             models = 0
             for found in _walk(path):
                 models += 1
@@ -49,22 +49,33 @@ def discover(paths: Iterable[str]) -> Iterator[Found]:
             yield look(path)
 
 
+def _is_plain_directory(path: str) -> bool:
+    try:
+        return os.path.isdir(path) and not _kind_of_directory(os.listdir(path))
+    except OSError:
+        return False  # look says why it cannot be read
+
+
 def look(path: str) -> Found:
     """Return what one path is, never raising for what the path turns out to be."""
     try:
         if os.path.isdir(path):
-            return _unsupported(path, _is_model_directory(path))
+            return _unsupported(path, _kind_of_directory(os.listdir(path)))
         if not os.path.lexists(path) and os.path.isfile(f"{path}.index"):
             return _unsupported(path, "checkpoint")
-        mode = os.stat(path).st_mode
-        if not stat.S_ISREG(mode):
+        if not stat.S_ISREG(os.stat(path).st_mode):
             return Found(path, "", error=Refused("this is no regular file", "name a file or a directory"))
+    except (OSError, ValueError) as error:
+        return Found(path, "", error=_unreadable(error))
+    return _look_into(path)
+
+
+def _look_into(path: str) -> Found:
+    """Return what a regular file is."""
+    try:
         kind = containers.recognise(path)
     except OSError as error:
-        reason = error.strerror or str(error)
-        return Found(path, "", error=Unreadable(f"cannot be read ({reason})", "check the path and its permissions"))
-    except ValueError:
-        return Found(path, "", error=Unreadable("cannot be read (a NUL in the path)", "check the path"))
+        return Found(path, "", error=_unreadable(error))
     if kind == containers.POINTER:
         return _follow(path)
     return _unsupported(path, kind) if kind in containers.UNSUPPORTED else Found(path, kind)
@@ -79,27 +90,36 @@ def _unsupported(path: str, kind: str) -> Found:
     return Found(path, kind, error=Unsupported(f"this is {what}, which tfstrip does not read yet", remedy))
 
 
-def _is_model_directory(path: str) -> str:
-    """Return the kind of a directory that is one model, else ""."""
-    if any(os.path.isfile(os.path.join(path, name)) for name in ("saved_model.pb", "saved_model.pbtxt")):
+def _unreadable(error: Exception) -> Unreadable:
+    reason = error.strerror if isinstance(error, OSError) else "a NUL in the path"
+    return Unreadable(f"cannot be read ({reason})", "check the path and its permissions")
+
+
+def _kind_of_directory(names: Iterable[str]) -> str:
+    """Return the kind of a directory that is one model by the files in it, else ""."""
+    names = set(names)
+    if names & {"saved_model.pb", "saved_model.pbtxt"}:
         return "saved-model"
-    return "orbax" if os.path.isfile(os.path.join(path, "_CHECKPOINT_METADATA")) else ""
+    return "orbax" if "_CHECKPOINT_METADATA" in names else ""
 
 
 def _walk(top: str) -> Iterator[Found]:
-    for folder, folders, files in os.walk(top):
+    locked: list[OSError] = []
+    for folder, folders, files in os.walk(top, onerror=locked.append):
         folders[:] = sorted(name for name in folders if name != ".git")
-        if _is_model_directory(folder):
+        kind = _kind_of_directory(files)
+        if kind:
             folders.clear()
-            yield look(folder)
+            yield _unsupported(folder, kind)
             continue
         for name in sorted(files):
             path = os.path.normpath(os.path.join(folder, name))
-            if os.path.islink(path) or not os.path.isfile(path):
-                continue
-            found = look(path)
-            if found.kind or found.error:
-                yield found
+            if stat.S_ISREG(os.lstat(path).st_mode):
+                found = _look_into(path)
+                if found.kind or found.error:
+                    yield found
+    for error in locked:
+        yield Found(os.fsdecode(error.filename), "", error=_unreadable(error))
 
 
 def _follow(path: str) -> Found:

@@ -72,18 +72,16 @@ def check_target(source: str, target: str, force: bool) -> None:
 
 
 def put(built: str, target: str) -> None:
-    """Rename the finished file `built` to `target`, durably."""
-    _sync(built)
+    """Rename the finished and flushed file `built` to `target`, durably."""
     os.replace(built, target)
     _sync_directory(target)
 
 
 def put_in_place(built: str, source: str, seen: Stamp) -> None:
-    """Rename `built` over `source`, with the source's mode and owner, if the source is still what was read.
+    """Rename the flushed file `built` over `source`, with the source's mode and owner.
 
-    Raises CannotReplace where it changed meanwhile, or where its owner cannot be kept.
+    Raises CannotReplace where the source is not what was read any more, or where its owner cannot be kept.
     """
-    _sync(built)
     status = os.lstat(source)
     os.chmod(built, status.st_mode & 0o7777)
     mine = os.stat(built)
@@ -106,7 +104,8 @@ def open_mode(built: str) -> None:
     os.chmod(built, 0o666 & ~mask)
 
 
-def _sync(path: str) -> None:
+def flush(path: str) -> None:
+    """Return when the file's bytes are on disk."""
     with open(path, "rb+" if sys.platform == "win32" else "rb") as file:
         os.fsync(file.fileno())
 

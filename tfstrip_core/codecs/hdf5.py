@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 from h5py import h5a, h5d, h5f, h5fd, h5g, h5l, h5o, h5p, h5s, h5t
 
-from tfstrip_core.codecs.window import Window
+from tfstrip_core.codecs.window import BLOCK, Window
 from tfstrip_core.errors import Refused, TfstripError, Unreadable
 
 MAX_OBJECTS = 1_000_000
@@ -97,11 +97,14 @@ def scan(fid: h5f.FileID) -> Tree:
         root = h5g.open(fid, b"/")
         names = _names(root)
         datasets: dict[str, Dataset] = {}
-        groups = {""}
+        groups = {name.rpartition("/")[0] for _, name in names} | {""}
+        types: list[tuple[h5t.TypeID, str]] = []
         for raw, name in names:
+            if name in groups:
+                continue
             item = h5o.open(root, raw)
             if isinstance(item, h5d.DatasetID):
-                datasets[name] = _dataset(name, item)
+                datasets[name] = _dataset(name, item, types)
             elif isinstance(item, h5g.GroupID):
                 groups.add(name)
             else:
@@ -132,13 +135,16 @@ def _names(root: h5g.GroupID) -> list[tuple[bytes, str]]:
     return found
 
 
-def _dataset(name: str, item: h5d.DatasetID) -> Dataset:
+def _dataset(name: str, item: h5d.DatasetID, types: list[tuple[h5t.TypeID, str]]) -> Dataset:
     space = item.get_space()
     if space.get_simple_extent_type() == h5s.NULL:
         raise Refused(f"the HDF5 dataset {name!r} has no extent", _NOT_KERAS)
     shape = tuple(int(length) for length in space.get_simple_extent_dims())
     kind = item.get_type()
-    dtype = _dtype(name, kind)
+    dtype = next((known for other, known in types if other.equal(kind)), "")
+    if not dtype:
+        dtype = _dtype(name, kind)
+        types.append((kind, dtype))
     size = kind.get_size() * math.prod(shape)
     stored, offset = int(item.get_storage_size()), item.get_offset()
     if offset is None or stored != size:
@@ -270,6 +276,47 @@ def open_object(fid: h5f.FileID, name: str) -> Any:
     """Open a group or dataset by its path; "" is the root."""
     with damage():
         return h5o.open(fid, name.encode() or b"/")
+
+
+def read_blocks(item: h5d.DatasetID, dataset: Dataset) -> Iterator[bytes]:
+    """Yield a dataset's bytes, in the file's own type and byte order, in blocks of about 1 MiB.
+
+    For what is not one plain stretch of the file: chunks, filters, compact storage, values never written.
+    """
+    kind = item.get_type()
+    element = kind.get_size()
+    if not dataset.bytes:
+        return
+    space = item.get_space()
+    if not dataset.shape:
+        value = np.empty((), f"V{element}")
+        with damage():
+            item.read(h5s.ALL, h5s.ALL, value, kind)
+        yield value.tobytes()
+        return
+    for start, count in _slabs(dataset.shape, max(1, BLOCK // element)):
+        space.select_hyperslab(start, count)
+        value = np.empty(count, f"V{element}")
+        with damage():
+            item.read(h5s.create_simple(count), space, value, kind)
+        yield value.tobytes()
+
+
+def _slabs(shape: tuple[int, ...], most: int) -> Iterator[tuple[tuple[int, ...], tuple[int, ...]]]:
+    """Cut `shape` into C-ordered blocks (start, count) of at most `most` elements."""
+    inner = 1
+    axis = len(shape)
+    while axis > 0 and inner * shape[axis - 1] <= most:
+        axis -= 1
+        inner *= shape[axis]
+    if axis == 0:
+        yield (0,) * len(shape), shape
+        return
+    step = max(1, most // inner)
+    for outer in np.ndindex(*shape[: axis - 1]):
+        for start in range(0, shape[axis - 1], step):
+            count = min(step, shape[axis - 1] - start)
+            yield (*outer, start, *(0,) * (len(shape) - axis)), (*(1,) * (axis - 1), count, *shape[axis:])
 
 
 def overhead(fid: h5f.FileID, tree: Tree) -> int:

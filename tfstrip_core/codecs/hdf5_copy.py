@@ -5,13 +5,12 @@ Deleting from a file leaves its bytes there; only a file written afresh is free 
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 
 import numpy as np
-from h5py import h5a, h5d, h5f, h5g, h5o, h5p, h5s
+from h5py import h5a, h5f, h5g, h5o, h5p, h5s
 
-from tfstrip_core.codecs.hdf5 import Dataset, Tree, attribute_names, damage, memory_type
-from tfstrip_core.codecs.window import BLOCK
+from tfstrip_core.codecs.hdf5 import Tree, attribute_names, damage, memory_type
 from tfstrip_core.errors import Refused
 
 MAX_USERBLOCK = 1 << 20
@@ -84,44 +83,3 @@ def _copy_attributes(source: h5g.GroupID, target: h5g.GroupID, dropped: frozense
             value = np.empty(opened.shape, opened.dtype)
             opened.read(value, mtype=memory_type(opened))
             made.write(value, mtype=memory_type(opened))
-
-
-def read_blocks(item: h5d.DatasetID, dataset: Dataset) -> Iterator[bytes]:
-    """Yield a dataset's bytes, in the file's own type and byte order, in blocks of about 1 MiB.
-
-    For what is not one plain stretch of the file: chunks, filters, compact storage, values never written.
-    """
-    kind = item.get_type()
-    element = kind.get_size()
-    if not dataset.bytes:
-        return
-    space = item.get_space()
-    if not dataset.shape:
-        value = np.empty((), f"V{element}")
-        with damage():
-            item.read(h5s.ALL, h5s.ALL, value, kind)
-        yield value.tobytes()
-        return
-    for start, count in _slabs(dataset.shape, max(1, BLOCK // element)):
-        space.select_hyperslab(start, count)
-        value = np.empty(count, f"V{element}")
-        with damage():
-            item.read(h5s.create_simple(count), space, value, kind)
-        yield value.tobytes()
-
-
-def _slabs(shape: tuple[int, ...], most: int) -> Iterator[tuple[tuple[int, ...], tuple[int, ...]]]:
-    """Cut `shape` into C-ordered blocks (start, count) of at most `most` elements."""
-    inner = 1
-    axis = len(shape)
-    while axis > 0 and inner * shape[axis - 1] <= most:
-        axis -= 1
-        inner *= shape[axis]
-    if axis == 0:
-        yield (0,) * len(shape), shape
-        return
-    step = max(1, most // inner)
-    for outer in np.ndindex(*shape[: axis - 1]):
-        for start in range(0, shape[axis - 1], step):
-            count = min(step, shape[axis - 1] - start)
-            yield (*outer, start, *(0,) * (len(shape) - axis)), (*(1,) * (axis - 1), count, *shape[axis:])

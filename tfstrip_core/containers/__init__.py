@@ -25,6 +25,9 @@ if TYPE_CHECKING:
         def contents(self, path: str) -> AbstractContextManager[Contents]:
             """Open the model as comparable parts."""
 
+        def check_whole(self, path: str) -> None:
+            """Read every byte against the checksums that the file itself carries; raise Unreadable if it is damaged."""
+
         def rewrite(self, path: str, plan: Plan, target: str) -> None:
             """Write the model without what the plan drops to the new file `target`."""
 

@@ -10,7 +10,6 @@ import re
 from collections import Counter
 from collections.abc import Collection, Iterator, Sequence
 from dataclasses import replace
-from hashlib import blake2b
 from typing import Any
 
 import numpy as np
@@ -173,6 +172,8 @@ def _applied(finding: Finding, inventory: Inventory, parts: Contents) -> bool:
 
 
 def _digest(part: Part) -> bytes:
+    from hashlib import blake2b  # loads OpenSSL, which check has no use for
+
     digest = blake2b(part.kind.encode())
     for block in part.blocks():
         digest.update(block)

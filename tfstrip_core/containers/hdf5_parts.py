@@ -6,7 +6,7 @@ from collections.abc import Iterator
 from functools import partial
 from typing import Any, BinaryIO
 
-from tfstrip_core.codecs import hdf5, hdf5_copy
+from tfstrip_core.codecs import hdf5
 from tfstrip_core.codecs.hdf5 import Tree
 from tfstrip_core.codecs.window import Window, blocks
 from tfstrip_core.errors import Refused
@@ -34,7 +34,7 @@ def parts(fid: Any, tree: Tree, source: BinaryIO | Window) -> Contents:
         item = hdf5.open_object(fid, name)
         kind = f"{dataset.dtype} {list(dataset.shape)} {item.get_type().dtype.str}"
         if dataset.offset is None:
-            found["tensor", name] = Part(kind, partial(hdf5_copy.read_blocks, item, dataset), dataset.bytes)
+            found["tensor", name] = Part(kind, partial(hdf5.read_blocks, item, dataset), dataset.bytes)
         else:
             found["tensor", name] = Part(
                 kind, partial(blocks, _as_file(source), dataset.offset, dataset.bytes), dataset.bytes
@@ -80,6 +80,8 @@ def _parents(name: str) -> Iterator[str]:
 
 def rewrite(fid: Any, tree: Tree, plan: Plan, target: str) -> None:
     """Write to `target` the file without what the plan drops, averages put in place of their weights."""
+    from tfstrip_core.codecs import hdf5_copy
+
     lost = gone(tree, plan)
     attributes = frozenset(subject for subject in plan.configs if "/" not in subject)
     hdf5_copy.copy(fid, tree, target, drop=lost.__contains__, drop_attributes=attributes)
@@ -96,7 +98,7 @@ def _apply(fid: Any, tree: Tree, plan: Plan, target: str) -> None:
             if offset is None:
                 raise Refused(f"the weight {weight!r} is stored in chunks", "save the model again, then apply averages")
             file.seek(offset)
-            file.writelines(hdf5_copy.read_blocks(hdf5.open_object(fid, average), tree.datasets[average]))
+            file.writelines(hdf5.read_blocks(hdf5.open_object(fid, average), tree.datasets[average]))
 
 
 def dead_space(fid: Any, tree: Tree, size: int, subject: str) -> Finding | None:

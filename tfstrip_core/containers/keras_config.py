@@ -53,21 +53,16 @@ def is_entry(value: Any) -> bool:
 
 
 def entries(config: Any) -> Iterator[tuple[str, Json]]:
-    """Yield every serialized object in `config` with its JSON pointer, the outermost first."""
-    queue: list[tuple[str, Any]] = [("", config)]
+    """Yield every serialized object in `config`, a dict or list, with its JSON pointer, the outermost first."""
+    if not isinstance(config, (dict, list)):
+        return
+    queue: list[tuple[tuple[Any, ...], Any]] = [((), config)]
     while queue:
-        pointer, value = queue.pop()
+        path, value = queue.pop()
         if is_entry(value):
-            yield pointer, value
-        if isinstance(value, dict):
-            children: list[tuple[Any, Any]] = list(value.items())
-        elif isinstance(value, list):
-            children = list(enumerate(value))
-        else:
-            continue
-        for key, child in reversed(children):
-            if isinstance(child, (dict, list)):
-                queue.append((f"{pointer}/{str(key).replace('~', '~0').replace('/', '~1')}", child))
+            yield "".join(f"/{str(key).replace('~', '~0').replace('/', '~1')}" for key in path), value
+        children = list(value.items() if isinstance(value, dict) else enumerate(value))
+        queue += [((*path, key), child) for key, child in reversed(children) if isinstance(child, (dict, list))]
 
 
 def compiled(config: Any) -> Iterator[tuple[str, Json]]:

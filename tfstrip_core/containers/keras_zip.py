@@ -7,7 +7,6 @@ gone and the config there, every load would warn that the optimizer's variables 
 from __future__ import annotations
 
 import os
-import tempfile
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
@@ -70,6 +69,8 @@ def _seekable(file: BinaryIO, member: archive.Member) -> Iterator[BinaryIO | Win
         with Window(file, member.offset, member.size) as window:
             yield window
     else:
+        import tempfile  # not needed by what Keras writes
+
         with tempfile.TemporaryFile(buffering=0) as unpacked:
             archive.spill(archive.read_blocks(file, member), unpacked)
             yield unpacked
@@ -123,15 +124,13 @@ def _findings(model: _Model) -> Iterator[Finding]:
 
 @contextmanager
 def contents(path: str) -> Iterator[Contents]:
-    """Open the archive as comparable parts, valid inside the `with`; every member's CRC-32 is checked first.
+    """Open the archive as comparable parts, valid inside the `with`.
 
     config.json is one part without its compile_configs, which are parts of their own.
     """
     with _open(path) as model:
         found: dict[Key, Part] = dict(hdf5_parts.parts(model.fid, model.tree, model.weights))
         for member in model.members:
-            for _ in archive.read_blocks(model.file, member):
-                pass
             if member.name not in (CONFIG, WEIGHTS):
                 found["member", member.name] = Part("member", partial(archive.read_blocks, model.file, member))
         for pointer, entry in list(keras_config.compiled(model.config)):
@@ -142,14 +141,22 @@ def contents(path: str) -> Iterator[Contents]:
         yield found
 
 
+def check_whole(path: str) -> None:
+    """Read every member against its CRC-32; raises Unreadable where one differs."""
+    with open(path, "rb", buffering=0) as file:
+        for member in archive.members(file):
+            for _ in archive.read_blocks(file, member):
+                pass
+
+
 def rewrite(path: str, plan: Plan, target: str) -> None:
     """Write the archive at `path` without what the plan drops to the new file `target`.
 
     Members keep their order and bytes, but for the weights, which are written afresh, and config.json, which is
     written anew only where a compile_config goes.
     """
-    with _open(path) as model, tempfile.TemporaryDirectory(dir=os.path.dirname(target) or ".") as workshop:
-        weights = os.path.join(workshop, WEIGHTS)
+    weights = f"{target}.{WEIGHTS}"
+    with _open(path) as model:
         hdf5_parts.rewrite(model.fid, model.tree, plan, weights)
         for pointer, entry in list(keras_config.compiled(model.config)):
             if f"{CONFIG}#{pointer}" in plan.configs:
@@ -166,3 +173,4 @@ def rewrite(path: str, plan: Plan, target: str) -> None:
                 else:
                     entries.append((member.name, archive.read_blocks(model.file, member), member.size))
             archive.write(target, entries)
+    os.remove(weights)  # before anything waits for the disk to have it

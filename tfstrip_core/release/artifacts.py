@@ -66,7 +66,18 @@ def make(
     choices = {inventory.path: Choices(ema, _keys(inventory, also)) for inventory in inventories}
     for key in set(also) - {key for choice in choices.values() for key in choice.also}:
         raise UsageError(f"also: {printable(key)} names nothing undecided in these models", "see tfstrip inspect")
-    os.makedirs(output, exist_ok=True)
+    try:
+        os.makedirs(output, exist_ok=True)
+        return _make(inventories, output, names, choices, profile)
+    except OSError as error:
+        raise UsageError(
+            f"output-dir: {printable(output)} cannot be written ({error.strerror})", "name another"
+        ) from None
+
+
+def _make(
+    inventories: Sequence[Inventory], output: str, names: dict[str, str], choices: dict[str, Choices], profile: Profile
+) -> list[StripResult]:
     results = []
     with replace.workshop(os.path.join(output, "artifacts")) as folder:
         for inventory in inventories:
@@ -82,6 +93,7 @@ def make(
                 file.write(text)
             replace.open_mode(os.path.join(folder, name))
         for name in sorted(os.listdir(folder)):
+            replace.flush(os.path.join(folder, name))
             replace.put(os.path.join(folder, name), os.path.join(output, name))
     return results
 

@@ -14,13 +14,13 @@ _ODD = re.compile(r"[^A-Za-z0-9._+-]+")
 
 def asset_name(path: str) -> str:
     """Return the asset name of the file at `path`: its base name, odd characters turned into dots as GitHub does."""
-    return _ODD.sub(".", os.path.basename(path)).strip(".") or "model"
+    return re.sub(r"\.{2,}", ".", _ODD.sub(".", os.path.basename(path))).strip(".") or "model"
 
 
 def asset_names(paths: Iterable[str]) -> dict[str, str]:
     """Return the asset name of each path; raises UsageError where two would share one (whatever their case)."""
     names: dict[str, str] = {}
-    taken = {name.lower(): name for name in RESERVED}
+    taken = {name.lower(): f"tfstrip's own {name}" for name in RESERVED}
     for path in paths:
         name = asset_name(path)
         other = taken.setdefault(name.lower(), path)

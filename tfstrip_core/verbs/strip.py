@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import shutil
 from collections.abc import Collection
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace as with_values
 from typing import Literal
 
@@ -56,10 +57,14 @@ def strip(
         if target is None and not planned.drop:
             proof = _prove(source, source, planned)
             return _result(inventory, planned, source, source, seen.size, seen.size, proof, changed=False)
-        with replace.workshop(destination) as folder:
+        with replace.workshop(destination) as folder, ThreadPoolExecutor() as meanwhile:
             built = os.path.join(folder, "result")
+            whole = meanwhile.submit(containers.container(kind).check_whole, source)
             _build(kind, source, planned, built)
+            on_disk = meanwhile.submit(replace.flush, built)
             proof = _prove(source, built, planned)
+            whole.result()
+            on_disk.result()
             if replace.stamp(source) != seen:
                 raise CannotReplace("it changed while it was being stripped", "run it again")
             size = os.path.getsize(built)
@@ -113,8 +118,9 @@ def _build(kind: str, source: str, planned: Plan, built: str) -> None:
 
 def _prove(source: str, built: str, planned: Plan) -> Proof:
     """Re-read both files with fresh eyes: kept parts byte for byte, and nothing left of what was to go."""
-    differences, proof = compare(source, built, may_go(planned.drop), dict(planned.apply))
     container = containers.container(_kind(built))
+    container.check_whole(built)
+    differences, proof = compare(source, built, may_go(planned.drop), dict(planned.apply))
     after = container.inventory(built)
     left = planned.tensors & {tensor.name for tensor in after.tensors}
     differences += [f"{name} is still there" for name in sorted(left)]

@@ -37,6 +37,8 @@ def verify(original: str, stripped: str, *, ema: Ema = "", also: Collection[str]
     if ema == "apply" and any(not finding.pairs for finding in averages):
         raise UsageError("which average belongs to which weight is not certain", "verify without --ema apply")
     pairs = {weight: average for finding in averages for weight, average in finding.pairs} if ema == "apply" else {}
+    for path in (original, stripped):
+        containers.container(look(path).kind).check_whole(look(path).file)
     differences, proof = compare(original, stripped, may_go(allowed), pairs)
     gone = {tensor.name for tensor in before.tensors} - {tensor.name for tensor in after.tensors}
     notes = tuple(

@@ -1,0 +1,86 @@
+"""Real models from public repositories, where TFSTRIP_REAL_MODELS names a directory with a MANIFEST.tsv of them."""
+
+import csv
+import hashlib
+import io
+import os
+from pathlib import Path
+
+import h5py
+import pytest
+from conftest import E2E
+from independent import tensors, weights
+
+import tfstrip_core
+
+FOLDER = os.environ.get("TFSTRIP_REAL_MODELS", "")
+SUPPORTED = ("Keras .keras zip", "Keras HDF5 full model", "Keras HDF5 weights-only (legacy)")
+
+
+def rows() -> list[dict[str, str]]:
+    if not FOLDER:
+        return []
+    with (Path(FOLDER) / "MANIFEST.tsv").open(newline="") as file:
+        return [row for row in csv.DictReader(file, delimiter="\t", quoting=csv.QUOTE_NONE) if row["kind"] in SUPPORTED]
+
+
+ROWS = rows()
+if not ROWS and not E2E:
+    pytest.skip("set TFSTRIP_REAL_MODELS to a directory of real models", allow_module_level=True)
+
+every_real_model = pytest.mark.parametrize("row", ROWS, ids=lambda row: row["path"])
+
+
+def path_of(row: dict[str, str]) -> str:
+    return str(Path(FOLDER) / row["path"])
+
+
+def test_there_are_real_models() -> None:
+    """The directory holds models of the supported containers, so that the tests below have run."""
+    assert len(ROWS) >= 9
+
+
+@every_real_model
+def test_the_verdict_is_the_manifests(row: dict[str, str]) -> None:
+    """Dirty models are residue with exactly the optimizer's bytes, clean ones have no TFS101."""
+    inventory = tfstrip_core.inspect(path_of(row))
+    found = [finding for finding in inventory.findings if finding.rule == "TFS101"]
+    assert len(inventory.tensors) == int(row["n_tensors"])
+    assert inventory.tensor_bytes == int(row["tensor_bytes"])
+    assert sum(finding.bytes for finding in found) == int(row["optimizer_bytes"])
+    assert sum(len(finding.tensors) for finding in found) == int(row["n_optimizer_tensors"])
+    assert (inventory.verdict == "residue") == (row["verdict"] == "dirty") or (not found and row["verdict"] == "clean")
+
+
+@every_real_model
+def test_the_strip_is_proven_and_small(row: dict[str, str], tmp_path: Path) -> None:
+    """Kept tensors equal by h5py's eyes; the result is at most a fresh h5py copy of what stays plus 64 KB."""
+    source, target = path_of(row), str(tmp_path / "out")
+    before = hashlib.sha256(Path(source).read_bytes()).hexdigest()
+    result = tfstrip_core.strip(source, target)
+    assert hashlib.sha256(Path(source).read_bytes()).hexdigest() == before
+    gone = {item.name for item in result.removed}
+    kept = {name: value for name, value in tensors(source).items() if name not in gone}
+    assert tensors(target) == kept
+    assert tfstrip_core.verify(source, target).equal
+    if row["verdict"] == "clean":
+        assert Path(target).read_bytes() == Path(source).read_bytes()
+        return
+    assert len(weights(target)) <= fresh_copy(source, gone) + (64 << 10)
+    assert tfstrip_core.inspect(target).verdict == "clean"
+
+
+def fresh_copy(source: str, gone: set[str]) -> int:
+    """Return the size of an h5py copy of the datasets that stay, with their groups and attributes."""
+    buffer = io.BytesIO()
+    with h5py.File(io.BytesIO(weights(source)), "r") as old, h5py.File(buffer, "w") as new:
+        new.attrs.update(old.attrs)
+
+        def visit(name: str, item: h5py.Dataset | h5py.Group) -> None:
+            if isinstance(item, h5py.Group):
+                new.require_group(name).attrs.update(item.attrs)
+            elif name not in gone:
+                new.create_dataset(name, data=item[()]).attrs.update(item.attrs)
+
+        old.visititems(visit)
+    return len(buffer.getvalue())
