@@ -106,7 +106,7 @@ def _kind_of_directory(names: Iterable[str]) -> str:
 def _walk(top: str) -> Iterator[Found]:
     locked: list[OSError] = []
     for folder, folders, files in os.walk(top, onerror=locked.append):
-        folders[:] = sorted(name for name in folders if name != ".git")
+        folders[:] = sorted(name for name in folders if name != ".git" and not name.startswith(".tfstrip-"))
         kind = _kind_of_directory(files)
         if kind:
             folders.clear()

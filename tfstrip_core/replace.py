@@ -4,14 +4,19 @@ from __future__ import annotations
 
 import os
 import shutil
+import stat
 import subprocess
 import sys
 import tempfile
+import time
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 
 from tfstrip_core.errors import CannotReplace, UsageError
+
+PREFIX = ".tfstrip-"
+GRACE = 60.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -32,19 +37,55 @@ def stamp(path: str) -> Stamp:
 
 @contextmanager
 def workshop(target: str) -> Iterator[str]:
-    """Make a private directory beside `target`, on the same disk, and remove it with all that is left in it."""
+    """Make a private directory beside `target`, on the same disk, and remove it with all that is left in it.
+
+    It is locked while it is in use: one that a killed run left behind is not, and goes first.
+    """
     folder = os.path.dirname(os.path.abspath(target))
     try:
-        made = tempfile.mkdtemp(prefix=".tfstrip-", dir=folder)
+        _sweep(folder)
+        made = tempfile.mkdtemp(prefix=PREFIX, dir=folder)
     except OSError as error:
         reason = error.strerror or str(error)
         raise CannotReplace(
             f"the result cannot be written beside it ({reason})", "name a place to write to with -o"
         ) from None
+    lock = _lock(made)
     try:
         yield made
     finally:
         shutil.rmtree(made, ignore_errors=True)
+        if lock is not None:
+            os.close(lock)
+
+
+def _lock(folder: str) -> int | None:
+    """Lock a directory for as long as this process lives; return None where another has it."""
+    if sys.platform == "win32":
+        return None
+    import fcntl
+
+    handle = os.open(folder, os.O_RDONLY)
+    try:
+        fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except OSError:
+        os.close(handle)
+        return None
+    return handle
+
+
+def _sweep(folder: str) -> None:
+    """Remove workshops whose process is gone; a minute's grace is for one that is not locked yet."""
+    for name in os.listdir(folder):
+        left = os.path.join(folder, name)
+        with suppress(OSError):  # another run was quicker
+            status = os.lstat(left)
+            if not name.startswith(PREFIX) or not stat.S_ISDIR(status.st_mode) or time.time() - status.st_mtime < GRACE:
+                continue
+            lock = _lock(left)
+            if lock is not None:
+                shutil.rmtree(left, ignore_errors=True)
+                os.close(lock)
 
 
 def check_in_place(source: str) -> None:

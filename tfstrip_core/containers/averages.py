@@ -85,7 +85,7 @@ def split_by_config(finding: Finding, tree: Tree, config: Any) -> Iterator[Findi
     model = keras_config.owner(config, prefix.rstrip("/")) or {}
     compile_config = model.get("compile_config")
     named = list(keras_config.optimizers(compile_config))
-    finding = replace(finding, opaque=not named or any(not own for _, _, own in named))
+    finding = replace(finding, opaque=keras_config.is_opaque(compile_config))
     if not keras_config.uses_averages(compile_config):
         yield finding
         return

@@ -138,7 +138,8 @@ def optimizers(value: Any) -> Iterator[tuple[str, Json, bool]]:
         if isinstance(found, str):
             yield found, {}, found.lower() in OPTIMIZERS
     for _, entry in entries(value):
-        if "optimizer" in str(entry.get("module")) or own_name(entry).lower() in OPTIMIZERS or entry in (
+        module = str(entry.get("module"))
+        if ("optimizer" in module and "schedule" not in module) or own_name(entry).lower() in OPTIMIZERS or entry in (
             value.get("optimizer"), value.get("optimizer_config"),
         ):  # fmt: skip
             yield own_name(entry), entry["config"], _is_own(entry)
@@ -152,6 +153,12 @@ def _is_own(entry: Json) -> bool:
 
 def _is_own_module(module: Any) -> bool:
     return isinstance(module, str) and module.split(".")[0] in _OWN_MODULES
+
+
+def is_opaque(value: Any) -> bool:
+    """Return whether a compile config leaves open what its optimizer keeps: it names none, or one not of Keras."""
+    named = list(optimizers(value))
+    return not named or any(not own for _, _, own in named)
 
 
 def uses_averages(value: Any) -> bool:

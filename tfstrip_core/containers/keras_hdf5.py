@@ -124,7 +124,7 @@ def _optimizer(model: _Model) -> Iterator[Finding]:
         f"{slots} slots of the optimizer" if slots else "step counter of the optimizer, no slots",
         tensors=tuple(dataset.name for dataset in state),
         roots=(root,),
-        opaque=any(not own for _, _, own in keras_config.optimizers(model.training)) or model.training is None,
+        opaque=keras_config.is_opaque(model.training),
     )
     yield from averages.split_by_name(whole, model.tree, keras_config.uses_averages(model.training))
 

@@ -78,39 +78,33 @@ def optimizer_findings(tree: Tree, config: object, title: Callable[[str], str]) 
     `title(path)` reads the `name` attribute of `path/vars` (Keras 3.6 and later write it), "" if absent.
     """
     found = groups(tree)
-    roots = [path for path in sorted(set(found) | set(_own_optimizers(tree))) if not _below_another(path, found)]
+    owned = sorted(path for path in tree.groups if _is_compiled_models(path, config))
+    for path in owned:
+        yield from _of_compiled_model(path, tree, found)
+    free = {path: group for path, group in found.items() if not any(f"{path}/".startswith(f"{own}/") for own in owned)}
     shapes = _weight_shapes(tree, found)
-    for path in roots:
-        compiled = _is_compiled_models(path, config)
-        members = [group for group in found.values() if _is_member(path, group.path)]
-        sure = {dataset.name for group in members for dataset in group.datasets}
-        below = [dataset for name, dataset in tree.datasets.items() if name.startswith(f"{path}/")]
-        proven = [dataset for dataset in below if dataset.name in sure]
-        rest = [dataset for dataset in below if dataset.name not in sure]
-        if compiled and proven:
-            yield _finding("TFS101", path, proven, _what(members))
-            for place in sorted({dataset.name.removeprefix(f"{path}/").partition("/")[0] for dataset in rest}):
-                inside = [dataset for dataset in rest if f"{dataset.name}/".startswith(f"{path}/{place}/")]
-                yield _finding("TFS107", f"{path}/{place}", inside, "lies inside the optimizer and may be the model's")
-        elif compiled:
-            yield _finding("TFS107", path, below, "is the optimizer of a compiled model and has an unknown form")
-        elif proven and _is_supported(members, shapes, title):
-            yield _finding("TFS107", path, proven, "has the form of an optimizer and its name or place says so too")
-        elif proven:
-            yield _finding("TFS108", path, proven, "has the form of an optimizer, which a layer can have too")
+    for path in sorted(free):
+        if any(path != other and _is_member(other, path) for other in free):
+            continue
+        members = [group for group in free.values() if _is_member(path, group.path)]
+        state = [dataset for group in members for dataset in group.datasets]
+        if _is_supported(members, shapes, title):
+            yield _finding("TFS107", path, state, "has the form of an optimizer and its name or place says so too")
+        else:
+            yield _finding("TFS108", path, state, "has the form of an optimizer, which a layer can have too")
 
 
-def _own_optimizers(tree: Tree) -> Iterator[str]:
-    """Yield the paths called `optimizer` that hold variables in some form other than the usual one."""
-    for path in variables(tree):
-        if path.rpartition("/")[2] == "optimizer":
-            yield path
-
-
-def _below_another(path: str, found: dict[str, Group]) -> bool:
-    return any(path != other and _is_member(other, path) for other in found) or any(
-        path.startswith(f"{other}/") for other in found if other.rpartition("/")[2] == "optimizer"
-    )
+def _of_compiled_model(path: str, tree: Tree, found: dict[str, Group]) -> Iterator[Finding]:
+    """Yield TFS101 for what has an optimizer's form in a compiled model's optimizer, TFS107 for the rest in it."""
+    members = [group for group in found.values() if _is_member(path, group.path)]
+    proven = [dataset for group in members for dataset in group.datasets]
+    sure = {dataset.name for dataset in proven}
+    rest = [d for name, d in tree.datasets.items() if name.startswith(f"{path}/") and name not in sure]
+    if proven:
+        yield _finding("TFS101", path, proven, _what(members))
+    for place in sorted({dataset.name.removeprefix(f"{path}/").partition("/")[0] for dataset in rest}):
+        inside = [dataset for dataset in rest if f"{dataset.name}/".startswith(f"{path}/{place}/")]
+        yield _finding("TFS107", f"{path}/{place}", inside, "lies inside the optimizer and may be the model's")
 
 
 def _is_member(root: str, path: str) -> bool:
