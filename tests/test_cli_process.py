@@ -83,7 +83,7 @@ def assert_not_written(done: subprocess.CompletedProcess[bytes], folder: Path) -
 
 
 @buffering
-@calls("inspect", "check-json", "strip", "hook-fix")
+@calls("check-json", "strip", "hook-fix")
 def test_a_reader_that_went_away_is_no_crash(
     words: list[str], usual: int, unbuffered: str, copy, tmp_path: Path
 ) -> None:

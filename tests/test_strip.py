@@ -146,7 +146,7 @@ def test_output_is_the_same_in_another_process_another_place_and_another_time(mo
     assert sha256(here) == sha256(there)
 
 
-# Written down from runs with h5py 3.16 (HDF5 2.0) and 3.10 (HDF5 1.14), which .ci/run repeats.
+# Written down from runs with h5py 3.16 (HDF5 2.0) and 3.11 (HDF5 1.14), which .ci/run repeats.
 @pytest.mark.parametrize(
     ("file", "digest"),
     [

@@ -60,7 +60,8 @@ def damage() -> Iterator[None]:
         raise Refused("the HDF5 structure asks for more memory than there is", _NOT_KERAS) from None
     except UnicodeError:
         raise Refused("the HDF5 file holds a name that is not UTF-8", _NOT_KERAS) from None
-    except Exception as error:  # noqa: BLE001 - h5py raises whatever HDF5 says, as any of ten classes
+    # What h5py makes of HDF5's complaints; an AttributeError, say, would be a bug of ours.
+    except (OSError, RuntimeError, ValueError, LookupError, TypeError, ArithmeticError, SystemError) as error:
         cause = " ".join(str(error).split())
         raise Unreadable(f"the HDF5 data are damaged or cut off ({cause})", "get a complete copy") from None
 
