@@ -33,7 +33,7 @@ def broken(answers: list[tuple[Case, list]]) -> list[str]:
 
 def lengths(size: int, dice: random.Random) -> set[int]:
     """Return lengths to cut a file to: none, a little, its structures' own, at random, and one byte less."""
-    return {0, 7, 40, 96, 511, 512, 2048, size // 2, size - 1, *(dice.randrange(RECOGNISABLE, size) for _ in range(2))}
+    return {0, 40, 96, 512, size // 2, size - 1, dice.randrange(RECOGNISABLE, size)}
 
 
 def test_files_that_were_cut_off_are_never_passed():
@@ -44,7 +44,7 @@ def test_files_that_were_cut_off_are_never_passed():
         for model in TWO_WRITERS
         for length in sorted(lengths(os.path.getsize(model.path), dice))
     ]
-    assert len(cases) > 1000
+    assert len(cases) > 700
     answers = outcomes(cases)
     assert len(answers) == len(cases)
     assert broken(answers) == []
@@ -66,7 +66,7 @@ def test_every_length_of_a_small_file_is_unreadable(model):
 def test_one_flipped_bit_is_noticed_or_kept(model):
     """Else a bit that rotted crashes the program, or becomes a result that is not the source's."""
     dice = random.Random(f"flip {model.id}")
-    answers = outcomes([flip(model.path, os.path.getsize(model.path), dice) for _ in range(60)])
+    answers = outcomes([flip(model.path, os.path.getsize(model.path), dice) for _ in range(40)])
     assert broken(answers) == []
     assert 2 in {answer[2] for _, answer in answers}
 
@@ -76,7 +76,7 @@ def test_flipped_bit_under_a_right_checksum(model):
     """Else a hostile archive, whose checksums are right, crashes the program where a rotten one is only unreadable."""
     dice = random.Random(f"inside {model.id}")
     size = next(len(entry.data) for entry in unpacked(model.path) if entry.name == WEIGHTS)
-    answers = outcomes([flip(model.path, size, dice, inside=True) for _ in range(60)])
+    answers = outcomes([flip(model.path, size, dice, inside=True) for _ in range(40)])
     assert broken(answers) == []
     assert {answer[2] for _, answer in answers} == {0, 2}
 

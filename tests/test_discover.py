@@ -83,7 +83,7 @@ def assert_silent(capsys, path: str) -> None:
 
 
 @pytest.mark.parametrize("name", NO_MODELS)
-@pytest.mark.parametrize("extension", ["keras", "h5", "bin"])
+@pytest.mark.parametrize("extension", ["keras", "bin"])
 def test_what_is_no_model_is_passed_silently(extension, name, tmp_path, capsys):
     """Else every commit of pictures, archives and other people's formats is full of complaints."""
     path = tmp_path / f"file.{extension}"

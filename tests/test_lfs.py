@@ -1,4 +1,4 @@
-"""Git LFS pointers: the object in the repository's own store is looked into; a pointer without one is said to be one."""
+"""Git LFS pointers: the object in the repository's own store is looked into; without one, a pointer is a pointer."""
 
 import hashlib
 import os
@@ -122,8 +122,10 @@ def test_object_of_a_submodule(repo, capsys):
         pointer(oid="0" * 64), pointer().replace("oid", "oig"), pointer().replace("size", "seiz"),
         "version https://git-lfs.github.com/spec/v1\n", pointer()[:60], pointer() + "\xff" * 400,
     ],
-    ids=["longer", "empty", "negative", "huge", "no_number", "climbing", "short_oid", "upper_oid", "long_oid", "other_oid",
-         "no_oid", "no_size", "first_line", "cut", "tail"],
+    ids=[
+        "longer", "empty", "negative", "huge", "no_number", "climbing", "short_oid", "upper_oid", "long_oid",
+        "other_oid", "no_oid", "no_size", "first_line", "cut", "tail",
+    ],
 )  # fmt: skip
 def test_pointer_that_leads_to_no_whole_object(text, repo, capsys):
     """Else half a download or another file than the pointer's is judged in the model's place."""

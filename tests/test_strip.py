@@ -150,8 +150,8 @@ def test_output_is_the_same_in_another_process_another_place_and_another_time(mo
 @pytest.mark.parametrize(
     ("file", "digest"),
     [
-        ("digits.keras", "ea31ab25ac977632f08effb2c3625203c575e10c2670ca7cf31c78da78f39ab4"),
-        ("digits.h5", "47df324f01580308dfca61171a5e42f2a1ddd1adb6dd8cf914328e20c76329b0"),
+        ("digits.keras", "d4f0b520a182be34176a0da259083dfd19f110f970c694d1935d1f372655e562"),
+        ("digits.h5", "fd164a43bce9265c9ea01e7d31450bbf6bf60081e060851d89bdbb2487915dde"),
     ],
 )
 def test_output_is_the_same_on_another_machine(file: str, digest: str, tmp_path: Path) -> None:

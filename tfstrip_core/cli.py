@@ -3,14 +3,13 @@
 from __future__ import annotations
 
 import argparse
-import os
-import signal
 import sys
 from collections.abc import Callable, Sequence
 from typing import Any, NoReturn
 
 from tfstrip_core import __version__
 from tfstrip_core.errors import NeedsChoice, TfstripError, UsageError, printable
+from tfstrip_core.process import guarded, say
 
 FOUND, FAILED = 1, 2
 
@@ -67,27 +66,39 @@ def _parser() -> argparse.ArgumentParser:
 def main(argv: Sequence[str] | None = None) -> int:
     """Run the command; return 0 for done, 1 for found or not equal, 2 for could not."""
     words = list(sys.argv[1:] if argv is None else argv)
-    for stream in (sys.stdout, sys.stderr):
-        if hasattr(stream, "reconfigure"):
-            stream.reconfigure(errors="backslashreplace")
+    return guarded(lambda: _run(words))
+
+
+def _run(words: list[str]) -> int:
     try:
         arguments = _parser().parse_args(words)
     except UsageError as error:
-        _say(f"tfstrip: {error}")
-        if "--json" in words:
-            _print_document(words[0] if words else "", [], message=str(error))
+        say(str(error))
+        paths, json = _named(words)
+        if json:
+            from tfstrip_core.reports import document
+
+            models = [document.model(_known(path)) | {"message": str(error)} for path in paths]
+            _print_document(words[0], models, message=str(error))
         return FAILED
-    previous = signal.signal(signal.SIGTERM, lambda *_: sys.exit(128 + signal.SIGTERM))  # so that leftovers are removed
-    try:
-        run: Callable[[argparse.Namespace], int] = arguments.run
-        return run(arguments)
-    except BrokenPipeError:
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-        return FAILED
-    except KeyboardInterrupt:
-        return 128 + signal.SIGINT
-    finally:
-        signal.signal(signal.SIGTERM, previous)
+    run: Callable[[argparse.Namespace], int] = arguments.run
+    return run(arguments)
+
+
+def _named(words: Sequence[str]) -> tuple[list[str], bool]:
+    """Return the paths in words that do not parse, as well as can be told, and whether they ask for JSON."""
+    paths: list[str] = []
+    json, rest = False, iter(words[1:])
+    for word in rest:
+        if word == "--":
+            paths += rest
+        elif word in ("-o", "--ema", "--also", "--profile", "--output-format"):
+            json = (next(rest, "") == "json" and word == "--output-format") or json
+        elif word.startswith("-") and word != "-":
+            json = json or word in ("--json", "--output-format=json")
+        else:
+            paths.append(word)
+    return paths, json
 
 
 def _inspect(arguments: argparse.Namespace) -> int:
@@ -111,7 +122,7 @@ def _check(arguments: argparse.Namespace) -> int:
     result = check(arguments.paths, require_lfs=arguments.require_lfs)
     for inventory in result.inventories:
         if inventory.message and inventory.verdict != "not-a-model":
-            _say(f"tfstrip: {text.problem(inventory)}")
+            say(text.problem(inventory))
     if arguments.json or arguments.output_format == "json":
         from tfstrip_core.reports import document
 
@@ -147,16 +158,16 @@ def _strip(arguments: argparse.Namespace) -> int:
             drop_training_config=arguments.drop_training_config,
         )
     except TfstripError as error:
-        _say(f"tfstrip: {printable(source)}: {error}")
+        say(f"{printable(source)}: {error}")
         if arguments.json:
             known = settled(source, arguments.also) if isinstance(error, NeedsChoice) else _known(source)
             entry = document.not_stripped(known, source, arguments.target or source, str(error))
             _print_document("strip", [entry])
         return FAILED
     for line in text.strip_notices(result):
-        _say(f"tfstrip: {line}")
+        say(line)
     if result.changed and kept_by_git:
-        _say(f"tfstrip: {printable(source)}: git has the old one, get it back with {text.restore(source)}")
+        say(f"{printable(source)}: git has the old one, get it back with {text.restore(source)}")
     if arguments.json:
         _print_document("strip", [document.stripped(result)])
     else:
@@ -175,13 +186,13 @@ def _verify(arguments: argparse.Namespace) -> int:
     except TfstripError as error:
         known = [_known(path) for path in paths]
         bad = next((inventory for inventory in known if inventory.message), known[0])
-        _say(f"tfstrip: {printable(bad.path)}: {error}")
+        say(f"{printable(bad.path)}: {error}")
         if arguments.json:
             no = {"equal": False, "differences": []}
             _print_document("verify", [document.model(one) | no for one in known], message=str(error), **no)
         return FAILED
     for note in result.notes:
-        _say(f"tfstrip: {note}")
+        say(note)
     if arguments.json:
         _print_document("verify", document.compared(result), equal=result.equal, differences=list(result.differences))
     else:
@@ -202,7 +213,3 @@ def _print_document(command: str, models: Any, **more: Any) -> None:
     from tfstrip_core.reports import document
 
     print(document.dumps(command, models, **more))
-
-
-def _say(line: str) -> None:
-    print(line, file=sys.stderr)

@@ -51,16 +51,21 @@ def discover(paths: Iterable[str]) -> Iterator[Found]:
 
 def _is_plain_directory(path: str) -> bool:
     try:
-        return os.path.isdir(path) and not _kind_of_directory(os.listdir(path))
-    except OSError:
+        return os.path.isdir(path) and not _kind_of_directory(_files(path))
+    except (OSError, ValueError):
         return False  # look says why it cannot be read
+
+
+def _files(folder: str) -> list[str]:
+    with os.scandir(folder) as entries:
+        return [entry.name for entry in entries if entry.is_file()]
 
 
 def look(path: str) -> Found:
     """Return what one path is, never raising for what the path turns out to be."""
     try:
         if os.path.isdir(path):
-            return _unsupported(path, _kind_of_directory(os.listdir(path)))
+            return _unsupported(path, _kind_of_directory(_files(path)))
         if not os.path.lexists(path) and os.path.isfile(f"{path}.index"):
             return _unsupported(path, "checkpoint")
         if not stat.S_ISREG(os.stat(path).st_mode):
@@ -135,12 +140,14 @@ def _follow(path: str) -> Found:
         for store in _git_directories(os.path.dirname(os.path.abspath(path))):
             stored = os.path.join(store, "lfs", "objects", digest[:2], digest[2:4], digest)
             if os.path.isfile(stored) and os.path.getsize(stored) == int(size.group(1)):
-                found = look(stored)
-                return Found(path, found.kind, file=stored, error=found.error)
-    error = Pointer(
-        "this is a Git LFS pointer and its object is not here", "run git lfs pull, in CI check out with lfs: true"
-    )
-    return Found(path, containers.POINTER, error=error)
+                kind = containers.recognise(stored)
+                if kind == containers.POINTER:
+                    break
+                error = _unsupported(path, kind).error if kind in containers.UNSUPPORTED else None
+                return Found(path, kind, file=stored, error=error)
+    cause = "this is a Git LFS pointer and its object is not here"
+    missing = Pointer(cause, "run git lfs pull, in CI check out with lfs: true")
+    return Found(path, containers.POINTER, error=missing)
 
 
 def _git_directories(folder: str) -> Iterator[str]:

@@ -24,15 +24,19 @@ def main(argv: "Sequence[str] | None" = None) -> int:
     words = list(sys.argv[1:] if argv is None else argv)
     command = words.pop(0) if words and words[0] in ("check", "fix") else "check"
     require_lfs = False
+    also: list[str] = []  # pre-commit puts the names right behind our words: one of ours may be a file too
     while words and words[0] in ("--require-lfs", "--"):
         word = words.pop(0)
+        also += [word] if os.path.lexists(word) else []
         require_lfs = require_lfs or word == "--require-lfs"
         if word == "--":
             break
-    found = [item for item in _candidates(words) if item.kind or item.error]
+    found = [item for item in _candidates([*also, *words]) if item.kind or item.error]
     if not found:
         return 0
-    return _fix(found) if command == "fix" else _check(found, require_lfs)
+    from tfstrip_core.process import guarded
+
+    return guarded(lambda: _fix(found) if command == "fix" else _check(found, require_lfs))
 
 
 def _candidates(paths: "Sequence[str]") -> "list[Found]":
@@ -112,7 +116,9 @@ def _fix_one(item: "Found", inventory: "Inventory") -> int:
 
 
 def _say(line: str) -> None:
-    print(f"tfstrip: {line}", file=sys.stderr)
+    from tfstrip_core.process import say
+
+    say(line)
 
 
 if __name__ == "__main__":

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 import shutil
 import stat
 import subprocess
@@ -82,6 +83,10 @@ def _sweep(folder: str) -> None:
             status = os.lstat(left)
             if not name.startswith(PREFIX) or not stat.S_ISDIR(status.st_mode) or time.time() - status.st_mtime < GRACE:
                 continue
+            if not re.fullmatch(r"[a-z0-9_]{8}", name[len(PREFIX) :]) or any(
+                not inner.startswith("result") for inner in os.listdir(left)
+            ):
+                continue  # somebody else's
             lock = _lock(left)
             if lock is not None:
                 shutil.rmtree(left, ignore_errors=True)
@@ -106,6 +111,8 @@ def check_target(source: str, target: str, force: bool) -> None:
     if os.path.lexists(target):
         if os.path.exists(target) and os.path.samefile(source, target):
             raise UsageError("source and target are the same file", "use --in-place")
+        if os.path.exists(target) and not os.path.isfile(target):
+            raise UsageError("the target is no regular file", "name the file to write")
         if not force:
             raise UsageError("the target exists", "name another one, or say --force")
     if not os.path.isdir(os.path.dirname(os.path.abspath(target))):

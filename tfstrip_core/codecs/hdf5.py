@@ -3,10 +3,13 @@
 from __future__ import annotations
 
 import math
+import os
+import re
+import struct
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, BinaryIO
 
 import numpy as np
 from h5py import h5a, h5d, h5f, h5fd, h5g, h5l, h5o, h5p, h5s, h5t
@@ -14,6 +17,7 @@ from h5py import h5a, h5d, h5f, h5fd, h5g, h5l, h5o, h5p, h5s, h5t
 from tfstrip_core.codecs.window import BLOCK, Window
 from tfstrip_core.errors import Refused, TfstripError, Unreadable
 
+MAGIC = b"\x89HDF\r\n\x1a\n"
 MAX_OBJECTS = 1_000_000
 MAX_DEPTH = 100
 MAX_RATIO = 100
@@ -61,30 +65,58 @@ def damage() -> Iterator[None]:
     except UnicodeError:
         raise Refused("the HDF5 file holds a name that is not UTF-8", _NOT_KERAS) from None
     # What h5py makes of HDF5's complaints; an AttributeError, say, would be a bug of ours.
-    except (OSError, RuntimeError, ValueError, LookupError, TypeError, ArithmeticError, SystemError) as error:
+    except (OSError, RuntimeError, ValueError, LookupError, TypeError, ArithmeticError) as error:
         cause = " ".join(str(error).split())
+        number = re.search(r"file write failed.* errno = (\d+)", cause)
+        if number:
+            raise OSError(int(number.group(1)), os.strerror(int(number.group(1)))) from None
         raise Unreadable(f"the HDF5 data are damaged or cut off ({cause})", "get a complete copy") from None
 
 
+class _Guard(Window):
+    """What HDF5 reads through: it blanks a global heap that HDF5 would go round in for ever."""
+
+    def readinto(self, buffer: bytearray | memoryview) -> int:  # type: ignore[override]
+        """Fill the buffer; a heap in it whose free space has no size is filled with zeros, which HDF5 refuses."""
+        place = self.tell()
+        done = super().readinto(buffer)
+        view = memoryview(buffer).cast("B")
+        if bytes(view[:5]) == b"GCOL\x01" and self._is_endless(place):
+            view[:] = bytes(len(view))
+        return done
+
+    def _is_endless(self, place: int) -> bool:
+        after = self.tell()
+        self.seek(place + 8)
+        (size,) = struct.unpack("<Q", self.read(8).ljust(8, b"\0"))
+        heap = self.read(min(size, MAX_ATTRIBUTE) - 16) if size > 16 else b""
+        self.seek(after)
+        at = 0
+        while at + 16 <= len(heap):
+            index, _, _, length = struct.unpack_from("<HHIQ", heap, at)
+            step = 16 + (length + 7) // 8 * 8 if index else length
+            if step < 16:
+                return True
+            at += step
+        return False
+
+
 @contextmanager
-def open_file(source: str | Window) -> Iterator[h5f.FileID]:
-    """Open a path, or a window onto a zip member, read-only; close it before the window is closed.
+def open_file(file: BinaryIO, offset: int = 0, size: int | None = None) -> Iterator[h5f.FileID]:
+    """Open the HDF5 file that is a stretch of `file`, by default all of it, read-only; offset and size in bytes.
 
     Raises Unreadable where the bytes are no whole HDF5 file.
     """
-    with damage():
-        access = h5p.create(h5p.FILE_ACCESS)
-        access.set_fclose_degree(h5f.CLOSE_STRONG)
-        if isinstance(source, str):
-            name = source.encode("utf-8", "surrogateescape")
-        else:
-            name = b"member"
-            access.set_fileobj_driver(h5fd.fileobj_driver, source)
-        fid = h5f.open(name, h5f.ACC_RDONLY, access)
-    try:
-        yield fid
-    finally:
-        fid.close()
+    with _Guard(file, offset, file.seek(0, os.SEEK_END) if size is None else size) as window:
+        with damage():
+            access = h5p.create(h5p.FILE_ACCESS)
+            access.set_fclose_degree(h5f.CLOSE_STRONG)
+            access.set_fileobj_driver(h5fd.fileobj_driver, window)
+            fid = h5f.open(b"window", h5f.ACC_RDONLY, access)
+        try:
+            yield fid
+        finally:
+            fid.close()  # before the window: HDF5 would read from a closed one, and the process die
 
 
 def scan(fid: h5f.FileID) -> Tree:
@@ -118,22 +150,33 @@ def _names(root: h5g.GroupID) -> list[tuple[bytes, str]]:
     found: list[tuple[bytes, str]] = []
     addresses = {h5o.get_info(root).addr}
 
-    def visit(raw: bytes, link: Any) -> None:
-        name = raw.decode("utf-8")
-        if link.type != h5l.TYPE_HARD:
-            kind = {h5l.TYPE_SOFT: "a soft link", h5l.TYPE_EXTERNAL: "an external link"}.get(link.type, "a link")
-            raise Refused(f"the HDF5 file holds {kind}, {name!r}", _NOT_KERAS)
-        if link.u in addresses:
-            raise Refused(f"the HDF5 file holds two names for one object, {name!r}", _NOT_KERAS)
+    def visit(raw: bytes, link: Any) -> TfstripError | None:
+        """Return what is wrong with a link, which ends the visit; an exception may not leave HDF5's callback."""
+        name = raw.decode("utf-8", "surrogateescape")
+        wrong = _wrong_link(name, link, link.u in addresses)
+        if wrong is None and len(found) >= MAX_OBJECTS:
+            wrong = f"more than {MAX_OBJECTS:,} objects"
+        if wrong is not None:
+            return Refused(f"the HDF5 file holds {wrong}", _NOT_KERAS)
         addresses.add(link.u)
-        if not name.isprintable():
-            raise Refused(f"the HDF5 file holds the name {name!r}", _NOT_KERAS)
-        if name.count("/") > MAX_DEPTH or len(found) >= MAX_OBJECTS:
-            raise Refused("the HDF5 file holds groups beyond reason", _NOT_KERAS)
         found.append((raw, name))
+        return None
 
-    root.links.visit(visit, info=True)
+    error = root.links.visit(visit, info=True)
+    if error is not None:
+        raise error
     return found
+
+
+def _wrong_link(name: str, link: Any, known: bool) -> str | None:
+    if link.type != h5l.TYPE_HARD:
+        kind = {h5l.TYPE_SOFT: "a soft link", h5l.TYPE_EXTERNAL: "an external link"}.get(link.type, "a link")
+        return f"{kind}, {name!r}"
+    if known:
+        return f"two names for one object, {name!r}"
+    if not name.isprintable():  # nor is what was no UTF-8
+        return f"the name {name!r}"
+    return f"groups nested deeper than {MAX_DEPTH}" if name.count("/") > MAX_DEPTH else None
 
 
 def _dataset(name: str, item: h5d.DatasetID, types: list[tuple[h5t.TypeID, str]]) -> Dataset:
@@ -195,21 +238,22 @@ def attribute(item: Any, name: str) -> Any:
         if not h5a.exists(item, raw):
             return None
         opened = h5a.open(item, raw)
-        value = _value(opened, name)
+        value = attribute_value(opened, name)
         if isinstance(value, np.ndarray) and value.dtype.kind in "OS":
             texts = [_text(element) for element in value.ravel()]
             return texts[0] if value.ndim == 0 else texts
         return value
 
 
-def _value(opened: h5a.AttrID, name: str) -> np.ndarray[Any, Any] | None:
-    size = math.prod(opened.shape) * opened.get_type().get_size()
-    if size > MAX_ATTRIBUTE:
-        raise Refused(f"the HDF5 attribute {name!r} is {size:,} bytes", _NOT_KERAS)
+def attribute_value(opened: h5a.AttrID, name: str) -> np.ndarray[Any, Any] | None:
+    """Return an open attribute's value, None for one without extent; raises Refused as attribute does."""
     if opened.dtype.hasobject and not _is_text(opened.get_type()):
         raise Refused(f"the HDF5 attribute {name!r} holds references or sequences of variable length", _NOT_KERAS)
     if opened.get_space().get_simple_extent_type() == h5s.NULL:
         return None
+    size = math.prod(opened.shape) * opened.get_type().get_size()
+    if size > MAX_ATTRIBUTE:
+        raise Refused(f"the HDF5 attribute {name!r} is {size:,} bytes", _NOT_KERAS)
     value = np.empty(opened.shape, opened.dtype)
     opened.read(value, mtype=memory_type(opened))
     return value
@@ -241,7 +285,7 @@ def attribute_bytes(item: Any, name: str) -> tuple[str, bytes]:
     """Return what describes an attribute's type and shape, and its content as bytes, for comparing."""
     with damage():
         opened = h5a.open(item, name.encode())
-        value = _value(opened, name)
+        value = attribute_value(opened, name)
         kind = f"{opened.dtype.str} {_string_kind(opened)} {opened.shape if value is not None else 'null'}"
         if value is None:
             return kind, b""
@@ -318,6 +362,12 @@ def _slabs(shape: tuple[int, ...], most: int) -> Iterator[tuple[tuple[int, ...],
         for start in range(0, shape[axis - 1], step):
             count = min(step, shape[axis - 1] - start)
             yield (*outer, start, *(0,) * (len(shape) - axis)), (*(1,) * (axis - 1), count, *shape[axis:])
+
+
+def userblock(fid: h5f.FileID) -> int:
+    """Return how many bytes of the user's own stand before the HDF5 data."""
+    with damage():
+        return int(fid.get_create_plist().get_userblock())
 
 
 def overhead(fid: h5f.FileID, tree: Tree) -> int:

@@ -6,11 +6,11 @@ Deleting from a file leaves its bytes there; only a file written afresh is free 
 from __future__ import annotations
 
 from collections.abc import Callable
+from io import FileIO
 
-import numpy as np
-from h5py import h5a, h5f, h5g, h5o, h5p, h5s
+from h5py import h5a, h5f, h5fd, h5g, h5o, h5p
 
-from tfstrip_core.codecs.hdf5 import Tree, attribute_names, damage, memory_type
+from tfstrip_core.codecs.hdf5 import Tree, attribute_names, attribute_value, damage, memory_type
 from tfstrip_core.errors import Refused
 
 MAX_USERBLOCK = 1 << 20
@@ -43,14 +43,61 @@ def copy(
     access = h5p.create(h5p.FILE_ACCESS)
     access.set_libver_bounds(h5f.LIBVER_EARLIEST, h5f.LIBVER_LATEST)
     create.set_obj_track_times(False)
-    out = h5f.create(target.encode("utf-8", "surrogateescape"), h5f.ACC_EXCL, fcpl=create, fapl=access)
-    try:
-        with damage():
-            here = h5g.open(source, b"/")
-            _copy_attributes(here, h5g.open(out, b"/"), drop_attributes)
-            _copy_group(here, h5g.open(out, b"/"), "", frozenset(dropped), frozenset(opened) - {""})
-    finally:
-        out.close()
+    access.set_fclose_degree(h5f.CLOSE_STRONG)
+    with open(target, "xb+", buffering=0) as file:
+        sink = _Sink(file)
+        access.set_fileobj_driver(h5fd.fileobj_driver, sink)
+        out = h5f.create(b"result", h5f.ACC_TRUNC, fcpl=create, fapl=access)
+        try:
+            with damage():
+                here = h5g.open(source, b"/")
+                _copy_attributes(here, h5g.open(out, b"/"), drop_attributes)
+                _copy_group(here, h5g.open(out, b"/"), "", frozenset(dropped), frozenset(opened) - {""})
+        finally:
+            out.close()
+        if sink.error:
+            raise sink.error
+
+
+class _Sink:
+    """A file that takes every write and keeps its first error: HDF5 cannot close a file that refuses its writes."""
+
+    def __init__(self, file: FileIO) -> None:
+        self.file = file
+        self.error: OSError | None = None
+
+    def write(self, data: memoryview) -> int:
+        """Write all of `data`, unless a write has failed before."""
+        rest = memoryview(data)
+        try:
+            while rest and not self.error:
+                rest = rest[self.file.write(rest) :]
+        except OSError as error:
+            self.error = error
+        return len(data)
+
+    def truncate(self, size: int) -> int:
+        """Set the file's size in bytes."""
+        try:
+            self.file.truncate(size)
+        except OSError as error:
+            self.error = self.error or error
+        return size
+
+    def seek(self, place: int, whence: int = 0) -> int:
+        """Move to a position, in bytes."""
+        return self.file.seek(place, whence)
+
+    def tell(self) -> int:
+        """Return the position, in bytes."""
+        return self.file.tell()
+
+    def readinto(self, buffer: memoryview) -> int:
+        """Fill the buffer from the file; return how many bytes that was."""
+        return self.file.readinto(buffer)
+
+    def flush(self) -> None:
+        """Do nothing: nothing is held back."""
 
 
 def _copy_group(
@@ -77,9 +124,7 @@ def _copy_attributes(source: h5g.GroupID, target: h5g.GroupID, dropped: frozense
         if name in dropped:
             continue
         opened = h5a.open(source, name.encode())
-        kind = opened.get_type()
-        made = h5a.create(target, name.encode(), kind, opened.get_space())
-        if opened.get_space().get_simple_extent_type() != h5s.NULL:
-            value = np.empty(opened.shape, opened.dtype)
-            opened.read(value, mtype=memory_type(opened))
+        value = attribute_value(opened, name)
+        made = h5a.create(target, name.encode(), opened.get_type(), opened.get_space())
+        if value is not None:
             made.write(value, mtype=memory_type(opened))

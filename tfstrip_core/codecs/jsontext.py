@@ -15,18 +15,25 @@ def parse(text: bytes | str, what: str) -> Any:
     """Return the value of the JSON `text` of the thing called `what`.
 
     Raises Refused where it is larger than 256 MiB or nested deeper than 200 levels, far beyond what Keras
-    writes, and Unreadable where it is no JSON.
+    writes, or gives one key twice, which two readers could take in two ways; Unreadable where it is no JSON.
     """
     if len(text) > MAX_BYTES:
         raise Refused(f"{what} is {len(text):,} bytes of JSON", "no model needs that much; do not load this file")
     try:
-        value = json.loads(text)
+        value = json.loads(text, object_pairs_hook=_object)
     except RecursionError:
         raise _too_deep(what) from None
     except (ValueError, UnicodeDecodeError) as error:
         raise Unreadable(f"{what} is not valid JSON ({error})", "save the model again") from None
     if depth_over(value, MAX_DEPTH):
         raise _too_deep(what)
+    return value
+
+
+def _object(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+    value = dict(pairs)
+    if len(value) < len(pairs):
+        raise Refused("its JSON gives one key twice", "no framework writes that; do not load it")
     return value
 
 

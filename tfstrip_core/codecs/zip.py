@@ -25,9 +25,10 @@ _LOCAL = struct.Struct("<4s5H3L2H")
 
 @dataclass(frozen=True, slots=True)
 class Member:
-    """One entry: `offset` is where its (compressed) data begin in the archive; sizes are in bytes."""
+    """One entry: its header is at `start`, its (compressed) data begin at `offset`; sizes are in bytes."""
 
     name: str
+    start: int
     offset: int
     size: int
     stored_size: int
@@ -46,13 +47,15 @@ def members(file: BinaryIO) -> tuple[Member, ...]:
     _check_end(file, length)
     try:
         with zipfile.ZipFile(file) as archive:
-            infos = archive.infolist()
+            infos, directory = archive.infolist(), archive.start_dir
     except (zipfile.BadZipFile, ValueError, struct.error, EOFError, NotImplementedError, OverflowError) as error:
         raise Unreadable(f"the zip archive is damaged ({error})", "get a complete copy") from None
     if len(infos) > MAX_ENTRIES:
         raise Refused(f"the archive has {len(infos):,} entries", "no model has that many; do not load this file")
     found = tuple(_member(file, info) for info in infos)
-    _check_together(found, length)
+    if any(member.offset + member.stored_size > length for member in found):
+        raise Unreadable("the archive promises more bytes than the file has", "get a complete copy")
+    _check_together(found, directory)
     return found
 
 
@@ -64,9 +67,11 @@ def _check_end(file: BinaryIO, length: int) -> None:
     at = tail.rfind(b"PK\x05\x06")
     if at < 0 or len(tail) - at < _END.size:
         raise Unreadable("the zip archive has no end: it was cut off", "get a complete copy")
-    directory = _END.unpack_from(tail, at)[5]
-    if MAX_DIRECTORY < directory < 0xFFFFFFFF:
-        raise Refused(f"the archive's directory is {directory:,} bytes", "no model needs that; do not load this file")
+    sizes = [_END.unpack_from(tail, at)[5]]
+    if at >= 76 and tail[at - 20 : at - 16] == b"PK\x06\x07" and tail[at - 76 : at - 72] == b"PK\x06\x06":
+        sizes = [*struct.unpack_from("<Q", tail, at - 36), *(size for size in sizes if size != 0xFFFFFFFF)]
+    if max(sizes) > MAX_DIRECTORY:
+        raise Refused(f"the archive's directory is {max(sizes):,} bytes", "no model needs that; do not load this file")
 
 
 def _member(file: BinaryIO, info: zipfile.ZipInfo) -> Member:
@@ -99,22 +104,24 @@ def _member(file: BinaryIO, info: zipfile.ZipInfo) -> Member:
     if not described or method != info.compress_type or (not method and info.file_size != info.compress_size):
         raise Refused(f"the archive tells two sizes for the entry {name!r}", "do not load this file")
     offset = info.header_offset + _LOCAL.size + name_length + extra_length
-    return Member(name, offset, info.file_size, info.compress_size, info.CRC, method == zipfile.ZIP_STORED)
+    return Member(
+        name, info.header_offset, offset, info.file_size, info.compress_size, info.CRC, method == zipfile.ZIP_STORED
+    )
 
 
-def _check_together(found: Sequence[Member], length: int) -> None:
+def _check_together(found: Sequence[Member], directory: int) -> None:
     names: set[str] = set()
     for member in found:
         if member.name in names:
             raise Refused(f"the archive holds the name {member.name!r} twice", "do not load this file")
         names.add(member.name)
     end = 0
-    for member in sorted(found, key=lambda item: item.offset):
-        if member.offset < end:
+    for member in sorted(found, key=lambda item: item.start):
+        if member.start < end:
             raise Refused(f"the archive's entry {member.name!r} overlaps another", "do not load this file")
         end = member.offset + member.stored_size
-    if end > length:
-        raise Unreadable("the archive promises more bytes than the file has", "get a complete copy")
+    if end > directory:
+        raise Refused("the archive's entries reach into its directory", "do not load this file")
     packed = [member for member in found if not member.stored]
     for size, stored in [(m.size, m.stored_size) for m in packed] + [
         (sum(m.size for m in packed), sum(m.stored_size for m in packed))

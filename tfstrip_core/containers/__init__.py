@@ -48,7 +48,11 @@ _HDF5_MAGIC = b"\x89HDF\r\n\x1a\n"
 _TABLE_MAGIC = 0xDB4775248B80FB57.to_bytes(8, "little")
 _POINTER_START = b"version https://git-lfs.github.com/spec/v1"
 _HEAD = 512
-_TAIL = 1 << 20
+_END = 22  # an archive's last record, where it ends without a comment
+_TAIL = _END + 0xFFFF
+_END_64 = 76  # what zip64 puts before it
+_MAX_DIRECTORY = 64 << 20
+_NAMES = (b"metadata.json", b"config.json", b"model.weights.")
 _MAX_USERBLOCK = 1 << 20
 
 
@@ -65,10 +69,10 @@ def recognise(path: str) -> str:
     """
     with open(path, "rb", buffering=0) as file:
         head = file.read(_HEAD)
-        if head.startswith(_HDF5_MAGIC):
+        if _is_keras_zip(file, head):
+            return KERAS_ZIP
+        if head.startswith(_HDF5_MAGIC) or (len(head) == _HEAD and _has_userblock(file)):
             return HDF5
-        if head.startswith(b"PK\x03\x04"):
-            return KERAS_ZIP if _is_keras_zip(file, head) else ""
         if head.startswith(_POINTER_START):
             return POINTER
         if head[4:8] == b"TFL3":
@@ -81,7 +85,7 @@ def recognise(path: str) -> str:
             mark in head for mark in (b'"modelTopology"', b'"weightsManifest"', b'"format": "graph-model"')
         ):
             return "tfjs"
-        return HDF5 if len(head) == _HEAD and _has_userblock(file) else ""
+        return ""
 
 
 def _end(file: BinaryIO, count: int) -> bytes:
@@ -92,10 +96,14 @@ def _end(file: BinaryIO, count: int) -> bytes:
 
 def _is_keras_zip(file: BinaryIO, head: bytes) -> bool:
     """Whether an archive's directory, or in a cut-off one the first entry, has the names of a Keras model."""
-    if head[30:].startswith((b"metadata.json", b"config.json", b"model.weights.")):
-        return True
-    tail = _end(file, _TAIL)
-    return b"config.json" in tail and b"model.weights." in tail
+    begins = head.startswith(b"PK\x03\x04")
+    tail = _end(file, _TAIL if begins else _END)
+    at = tail.rfind(b"PK\x05\x06")
+    if at < 0 or len(tail) - at < _END:
+        return begins and head[30:].startswith(_NAMES)
+    size = int.from_bytes(tail[at + 12 : at + 16], "little")
+    directory = _end(file, len(tail) - at + _END_64 + min(size, _MAX_DIRECTORY))
+    return sum(name in directory for name in _NAMES) > 1
 
 
 def _has_userblock(file: BinaryIO) -> bool:

@@ -8,7 +8,7 @@ from typing import Any, BinaryIO
 
 from tfstrip_core.codecs import hdf5
 from tfstrip_core.codecs.hdf5 import Tree
-from tfstrip_core.codecs.window import Window, blocks
+from tfstrip_core.codecs.window import blocks
 from tfstrip_core.errors import Refused
 from tfstrip_core.inventory import Contents, Finding, Key, Part, Plan, Tensor
 
@@ -27,7 +27,7 @@ def tensors(tree: Tree, findings: tuple[Finding, ...]) -> tuple[Tensor, ...]:
     )
 
 
-def parts(fid: Any, tree: Tree, source: BinaryIO | Window) -> Contents:
+def parts(fid: Any, tree: Tree, source: BinaryIO) -> Contents:
     """Return every dataset, group and attribute of the file as a part; bytes are read when a part is."""
     found: dict[Key, Part] = {}
     for name, dataset in tree.datasets.items():
@@ -36,18 +36,12 @@ def parts(fid: Any, tree: Tree, source: BinaryIO | Window) -> Contents:
         if dataset.offset is None:
             found["tensor", name] = Part(kind, partial(hdf5.read_blocks, item, dataset), dataset.bytes)
         else:
-            found["tensor", name] = Part(
-                kind, partial(blocks, _as_file(source), dataset.offset, dataset.bytes), dataset.bytes
-            )
+            found["tensor", name] = Part(kind, partial(blocks, source, dataset.offset, dataset.bytes), dataset.bytes)
         _add_attributes(found, item, name)
     for name in tree.groups:
         found["group", name] = Part("group", partial(iter, ()))
         _add_attributes(found, hdf5.open_object(fid, name), name)
     return found
-
-
-def _as_file(source: BinaryIO | Window) -> BinaryIO:
-    return source  # type: ignore[return-value]
 
 
 def _add_attributes(found: dict[Key, Part], item: Any, name: str) -> None:
@@ -78,8 +72,11 @@ def _parents(name: str) -> Iterator[str]:
         yield name
 
 
-def rewrite(fid: Any, tree: Tree, plan: Plan, target: str) -> None:
-    """Write to `target` the file without what the plan drops, averages put in place of their weights."""
+def rewrite(fid: Any, tree: Tree, source: BinaryIO, plan: Plan, target: str) -> None:
+    """Write to `target` the file without what the plan drops, averages put in place of their weights.
+
+    `source` is the file that `fid` reads; bytes of the user's own before the HDF5 data (a user block) stay.
+    """
     from tfstrip_core.codecs import hdf5_copy
 
     lost = gone(tree, plan)
@@ -87,11 +84,16 @@ def rewrite(fid: Any, tree: Tree, plan: Plan, target: str) -> None:
     hdf5_copy.copy(fid, tree, target, drop=lost.__contains__, drop_attributes=attributes)
     if plan.apply:
         _apply(fid, tree, plan, target)
+    userblock = hdf5.userblock(fid)
+    if userblock:
+        with open(target, "r+b") as out:
+            out.writelines(blocks(source, 0, userblock))
 
 
 def _apply(fid: Any, tree: Tree, plan: Plan, target: str) -> None:
-    with hdf5.open_file(target) as out:
-        offsets = {weight: hdf5.scan(out).datasets[weight].offset for weight, _ in plan.apply}
+    with open(target, "rb", buffering=0) as made, hdf5.open_file(made) as fid_made:
+        written = hdf5.scan(fid_made).datasets
+    offsets = {weight: written[weight].offset for weight, _ in plan.apply}
     with open(target, "r+b") as file:
         for weight, average in plan.apply:
             offset = offsets[weight]
@@ -104,7 +106,7 @@ def _apply(fid: Any, tree: Tree, plan: Plan, target: str) -> None:
 def dead_space(fid: Any, tree: Tree, size: int, subject: str) -> Finding | None:
     """Return TFS301 for an HDF5 file of `size` bytes whose objects account for much less than that."""
     limit = max(DEAD_BYTES, size // DEAD_SHARE)
-    stored = sum(dataset.stored for dataset in tree.datasets.values())
+    stored = sum(dataset.stored for dataset in tree.datasets.values()) + hdf5.userblock(fid)
     if size - stored <= limit:
         return None
     dead = size - stored - hdf5.overhead(fid, tree)

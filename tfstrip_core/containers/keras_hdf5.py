@@ -10,7 +10,7 @@ import os
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, BinaryIO
 
 from tfstrip_core import rules
 from tfstrip_core.codecs import hdf5, jsontext
@@ -25,6 +25,7 @@ WEIGHTS = "keras-hdf5-weights"
 
 @dataclass(frozen=True, slots=True)
 class _Model:
+    file: BinaryIO
     fid: Any
     tree: Tree
     format: str
@@ -35,11 +36,11 @@ class _Model:
 
 @contextmanager
 def _open(path: str) -> Iterator[_Model]:
-    with hdf5.open_file(path) as fid:
-        yield _read(fid)
+    with open(path, "rb", buffering=0) as file, hdf5.open_file(file) as fid:
+        yield _read(file, fid)
 
 
-def _read(fid: Any) -> _Model:
+def _read(file: BinaryIO, fid: Any) -> _Model:
     root = hdf5.open_object(fid, "")
     names = set(hdf5.attribute_names(root))
     with hdf5.damage():
@@ -51,7 +52,9 @@ def _read(fid: Any) -> _Model:
     version = hdf5.attribute(root, "keras_version") or hdf5.attribute(holder, "keras_version")
     backend = hdf5.attribute(root, "backend") or hdf5.attribute(holder, "backend")
     words = ["Keras", *(word for word in (version, backend) if isinstance(word, str))]
-    return _Model(fid, tree, format_, " ".join(words), _json(root, "model_config"), _json(root, "training_config"))
+    return _Model(
+        file, fid, tree, format_, " ".join(words), _json(root, "model_config"), _json(root, "training_config")
+    )
 
 
 def _recognise(attributes: set[str], children: set[str]) -> str:
@@ -132,8 +135,8 @@ def _optimizer(model: _Model) -> Iterator[Finding]:
 @contextmanager
 def contents(path: str) -> Iterator[Contents]:
     """Open the file as comparable parts, valid inside the `with`."""
-    with _open(path) as model, open(path, "rb", buffering=0) as file:
-        found = dict(hdf5_parts.parts(model.fid, model.tree, file))
+    with _open(path) as model:
+        found = dict(hdf5_parts.parts(model.fid, model.tree, model.file))
         training = found.pop(("attribute", "@training_config"), None)
         if training is not None:
             found["config", "training_config"] = training
@@ -147,12 +150,4 @@ def check_whole(path: str) -> None:
 def rewrite(path: str, plan: Plan, target: str) -> None:
     """Write the file at `path` without what the plan drops to the new file `target`."""
     with _open(path) as model:
-        hdf5_parts.rewrite(model.fid, model.tree, plan, target)
-        _copy_userblock(model.fid, path, target)
-
-
-def _copy_userblock(fid: Any, path: str, target: str) -> None:
-    length = fid.get_create_plist().get_userblock()
-    if length:
-        with open(path, "rb") as source, open(target, "r+b") as out:
-            out.write(source.read(length))
+        hdf5_parts.rewrite(model.fid, model.tree, model.file, plan, target)

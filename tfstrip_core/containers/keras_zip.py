@@ -20,7 +20,7 @@ from tfstrip_core.codecs.hdf5 import Tree
 from tfstrip_core.codecs.window import Window
 from tfstrip_core.codecs.window import blocks as file_blocks
 from tfstrip_core.containers import averages, hdf5_parts, keras_config, optimizer_groups
-from tfstrip_core.errors import NotAModel, Unreadable, Unsupported
+from tfstrip_core.errors import NotAModel, Refused, Unreadable, Unsupported
 from tfstrip_core.inventory import Contents, Finding, Inventory, Key, Part, Plan
 
 FORMAT = "keras-zip"
@@ -52,22 +52,27 @@ def _open(path: str) -> Iterator[_Model]:
             raise Unsupported(
                 "its weights are a pickled .npz, which tfstrip never loads", "save the model as .keras again"
             )
-        if CONFIG not in by_name or WEIGHTS not in by_name:
+        missing = [name for name in (CONFIG, WEIGHTS) if name not in by_name]
+        if len(missing) == 2 or (missing and not _version(file, by_name.get(METADATA))):
             raise NotAModel("the zip archive holds no Keras model", "nothing to do")
+        if missing:
+            raise Unreadable(f"the archive has no {missing[0]}", "get a complete copy, or save the model again")
+        if next(file_blocks(file, 0, 8)) == hdf5.MAGIC:
+            raise Refused("the file is an HDF5 file and a zip archive at once", "do not load this file")
         config = jsontext.parse(archive.read(file, by_name[CONFIG], jsontext.MAX_BYTES), CONFIG)
         if not isinstance(config, dict):
             raise Unreadable("config.json describes no model", "save the model again")
-        weights: Any = stack.enter_context(_seekable(file, by_name[WEIGHTS]))
+        weights = stack.enter_context(_seekable(file, by_name[WEIGHTS]))
         fid = stack.enter_context(hdf5.open_file(weights))
         yield _Model(file, members, config, _version(file, by_name.get(METADATA)), weights, fid, hdf5.scan(fid))
 
 
 @contextmanager
-def _seekable(file: BinaryIO, member: archive.Member) -> Iterator[BinaryIO | Window]:
+def _seekable(file: BinaryIO, member: archive.Member) -> Iterator[BinaryIO]:
     """Open a window onto a stored member; unpack a deflated one to a nameless temporary file."""
     if member.stored:
         with Window(file, member.offset, member.size) as window:
-            yield window
+            yield window  # type: ignore[misc]
     else:
         import tempfile  # not needed by what Keras writes
 
@@ -157,7 +162,7 @@ def rewrite(path: str, plan: Plan, target: str) -> None:
     """
     weights = f"{target}.{WEIGHTS}"
     with _open(path) as model:
-        hdf5_parts.rewrite(model.fid, model.tree, plan, weights)
+        hdf5_parts.rewrite(model.fid, model.tree, model.weights, plan, weights)
         for pointer, entry in list(keras_config.compiled(model.config)):
             if f"{CONFIG}#{pointer}" in plan.configs:
                 entry["compile_config"] = None

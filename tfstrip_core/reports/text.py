@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import os
+import re
 import shlex
 from collections.abc import Iterator, Sequence
 
@@ -119,4 +121,10 @@ def verify_lines(result: Comparison) -> Iterator[str]:
 
 def restore(path: str) -> str:
     """Return the command that brings a replaced file back out of git."""
-    return printable(shlex.join(["git", "restore", "--", path]))
+    folder, name = os.path.split(path)
+    words = [
+        "git",
+        *(["-C", folder] if folder else []),
+        *(["--literal-pathspecs"] if re.search(r"^:|[*?[\\]", name) else []),
+    ]
+    return printable(shlex.join([*words, "restore", "--", name]))
