@@ -2,12 +2,14 @@
 
 import os
 import random
+import re
 from concurrent.futures import ThreadPoolExecutor
 
 import pytest
 from conftest import MODELS, one
 from damage import Case, case, flip, run_batch
 from hostile import WEIGHTS, assert_refused, judge, unpacked
+from independent import weights
 
 TWO_WRITERS = [model for model in MODELS if model.writer in ("keras3.15.1", "tf2.15")]
 FLIPPED = [
@@ -79,6 +81,17 @@ def test_flipped_bit_under_a_right_checksum(model):
     answers = outcomes([flip(model.path, size, dice, inside=True) for _ in range(40)])
     assert broken(answers) == []
     assert {answer[2] for _, answer in answers} == {0, 2}
+
+
+@pytest.mark.parametrize("model", [FLIPPED[0], FLIPPED[2]], ids=lambda model: model.id)
+def test_text_type_that_is_none(model):
+    """Else one bit in the type of an attribute, a text that is neither text nor sequence, crashes HDF5 as it copies."""
+    inside = model.path.endswith(".keras")
+    data = weights(model.path)
+    places = [found.start() + 1 for found in re.finditer(rb"\x19[\x01\x11\x21][\0\x01]\0\x10\0\0\0", data)]
+    assert len(places) > 3
+    cases = [case(model.path, inside=inside, edits=[[place, mask]]) for place in places for mask in (1, 2, 4, 8)]
+    assert broken(outcomes(cases)) == []
 
 
 @pytest.mark.parametrize("byte", [0x00, 0xFF, 0x0D], ids=["zeros", "ones", "returns"])

@@ -172,7 +172,7 @@ def git_has(path: str) -> bool:
     """Return whether git's index holds the file as it is now, so that `git restore` brings it back."""
     folder, name = os.path.split(os.path.abspath(path))
     command = ["git", "--no-optional-locks", "-C", folder]
-    with suppress(OSError, subprocess.SubprocessError):
+    with suppress(OSError, ValueError, subprocess.SubprocessError):
         for words in (
             ["ls-files", "--error-unmatch", "--", f":(literal){name}"],
             ["diff", "--quiet", "--", f":(literal){name}"],

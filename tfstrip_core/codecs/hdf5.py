@@ -193,7 +193,7 @@ def _dataset(name: str, item: h5d.DatasetID, types: list[tuple[h5t.TypeID, str]]
     stored, offset = int(item.get_storage_size()), item.get_offset()
     if offset is None or stored != size:
         offset = None
-        _check_layout(name, item.get_create_plist())
+        _check_layout(name, item.get_create_plist(), kind.get_size(), stored)
     if dtype[0] == "|" and h5a.exists(item, b"dtype"):
         declared = attribute(item, "dtype")
         dtype = declared if isinstance(declared, str) and declared.isprintable() and len(declared) < 64 else dtype
@@ -207,11 +207,15 @@ def _dtype(name: str, kind: h5t.TypeID) -> str:
     return str(dtype.name if dtype.kind in "iufbc" else dtype.str)
 
 
-def _check_layout(name: str, plist: Any) -> None:
+def _check_layout(name: str, plist: Any, element: int, stored: int) -> None:
     if plist.get_layout() == h5d.VIRTUAL:
         raise Refused(f"the HDF5 dataset {name!r} is virtual: its data lie elsewhere", _NOT_KERAS)
     if plist.get_external_count():
         raise Refused(f"the HDF5 dataset {name!r} keeps its data in another file", _NOT_KERAS)
+    if plist.get_layout() == h5d.CHUNKED:
+        chunk = element * math.prod(plist.get_chunk())
+        if chunk > FREE_EXPANSION and chunk > MAX_RATIO * stored:
+            raise Refused(f"the HDF5 dataset {name!r} has chunks of {chunk:,} bytes", "do not load this file")
 
 
 def _check_expansion(datasets: Any) -> None:

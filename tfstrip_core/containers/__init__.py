@@ -97,11 +97,14 @@ def _end(file: BinaryIO, count: int) -> bytes:
 def _is_keras_zip(file: BinaryIO, head: bytes) -> bool:
     """Whether an archive's directory, or in a cut-off one the first entry, has the names of a Keras model."""
     begins = head.startswith(b"PK\x03\x04")
+    named = begins and head[30:].startswith(_NAMES)
     tail = _end(file, _TAIL if begins else _END)
     at = tail.rfind(b"PK\x05\x06")
     if at < 0 or len(tail) - at < _END:
-        return begins and head[30:].startswith(_NAMES)
+        return named
     size = int.from_bytes(tail[at + 12 : at + 16], "little")
+    if named and (size > _MAX_DIRECTORY or b"PK\x06\x06" in tail[max(0, at - _END_64) : at]):
+        return True
     directory = _end(file, len(tail) - at + _END_64 + min(size, _MAX_DIRECTORY))
     return sum(name in directory for name in _NAMES) > 1
 
