@@ -110,6 +110,9 @@ def _inspect(arguments: argparse.Namespace) -> int:
         _print_document("inspect", map(document.model, inventories))
     else:
         for inventory in inventories:
+            if inventory.verdict in ("unreadable", "refused"):
+                say(text.problem(inventory))
+                continue
             for line in text.inspect_lines(inventory):
                 print(line)
     return FAILED if any(inventory.verdict in ("unreadable", "refused") for inventory in inventories) else 0

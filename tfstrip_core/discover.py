@@ -119,10 +119,12 @@ def _walk(top: str) -> Iterator[Found]:
             continue
         for name in sorted(files):
             path = os.path.normpath(os.path.join(folder, name))
-            if stat.S_ISREG(os.lstat(path).st_mode):
-                found = _look_into(path)
-                if found.kind or found.error:
-                    yield found
+            try:
+                found = _look_into(path) if stat.S_ISREG(os.lstat(path).st_mode) else None
+            except OSError:
+                continue  # gone since the directory was listed
+            if found and (found.kind or found.error):
+                yield found
     for error in locked:
         yield Found(os.fsdecode(error.filename), "", error=_unreadable(error))
 

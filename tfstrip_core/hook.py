@@ -9,7 +9,7 @@ import os
 import sys
 
 from tfstrip_core import discover
-from tfstrip_core.errors import TfstripError, printable
+from tfstrip_core.errors import NeedsChoice, TfstripError, printable
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -36,7 +36,7 @@ def main(argv: "Sequence[str] | None" = None) -> int:
         return 0
     from tfstrip_core.process import guarded
 
-    return guarded(lambda: _fix(found) if command == "fix" else _check(found, require_lfs))
+    return guarded(lambda: _fix(found, require_lfs) if command == "fix" else _check(found, require_lfs))
 
 
 def _candidates(paths: "Sequence[str]") -> "list[Found]":
@@ -71,7 +71,7 @@ def _tell(inventories: "Sequence[Inventory]") -> None:
             _say(text.problem(inventory))
 
 
-def _fix(found: "list[Found]") -> int:
+def _fix(found: "list[Found]", require_lfs: bool) -> int:
     from tfstrip_core import rules
     from tfstrip_core.verbs.inspect import examine
 
@@ -79,7 +79,7 @@ def _fix(found: "list[Found]") -> int:
     for item in found:
         inventory = examine(item)
         _tell([inventory])
-        if inventory.verdict in ("unreadable", "refused"):
+        if inventory.verdict in ("unreadable", "refused") or (require_lfs and inventory.verdict == "pointer"):
             worst = 2
         elif rules.fails(inventory.findings):
             worst = max(worst, _fix_one(item, inventory))
@@ -106,7 +106,9 @@ def _fix_one(item: "Found", inventory: "Inventory") -> int:
         kept_by_git = git_has(path)
         result = strip(path, in_place=True)
     except TfstripError as error:
-        _say(f"{printable(path)}: left as it is: {error}; the command is {printable(text.fix(inventory))}")
+        command = text.fix(inventory, "drop" if isinstance(error, NeedsChoice) else "")
+        remedy = f"; the command is {printable(command)}" if error.verdict == "" else ""
+        _say(f"{printable(path)}: left as it is: {error}{remedy}")
         return 1 if error.verdict == "" else 2
     for line in text.strip_lines(result):
         print(line)

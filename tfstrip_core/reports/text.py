@@ -16,6 +16,12 @@ from tfstrip_core.rules import RULES
 _COMMANDS = 10
 
 
+def shown(path: str) -> str:
+    """Return a path as it may begin a line: escaped, and never taken for a workflow command by GitHub's log."""
+    text = printable(path)
+    return f"./{text}" if text.startswith(("::", "##[")) else text
+
+
 def size(count: int) -> str:
     """Return a number of bytes as people read it, exact."""
     return f"{count:,} byte{'' if count == 1 else 's'}"
@@ -23,7 +29,7 @@ def size(count: int) -> str:
 
 def finding(path: str, found: Finding) -> str:
     """Return one finding as a line."""
-    return f"{printable(path)}: {_rule(found)}: {printable(found.subject)}: {_what(found)}"
+    return f"{shown(path)}: {_rule(found)}: {printable(found.subject)}: {_what(found)}"
 
 
 def _rule(found: Finding) -> str:
@@ -36,13 +42,14 @@ def _what(found: Finding) -> str:
 
 def problem(inventory: Inventory) -> str:
     """Return the sentence about a file that could not be read, or was not."""
-    return f"{printable(inventory.path)}: {inventory.verdict}: {inventory.message}"
+    return f"{shown(inventory.path)}: {inventory.verdict}: {inventory.message}"
 
 
-def fix(inventory: Inventory) -> str:
-    """Return the command that strips the model, with every KEY that only the user can decide on."""
+def fix(inventory: Inventory, ema: str = "") -> str:
+    """Return the command that strips the model, with every KEY, and with what `ema` decides."""
     keys = [found.subject for found in inventory.findings if found.rule == "TFS107"]
     words = ["tfstrip", "strip", "--in-place", *(word for key in keys for word in ("--also", key))]
+    words += ["--ema", ema] if ema else []
     path = inventory.path
     return shlex.join([*words, *(["--"] if path.startswith("-") else []), path])
 
@@ -72,7 +79,7 @@ def inspect_lines(inventory: Inventory) -> Iterator[str]:
     if inventory.message:
         yield problem(inventory)
         return
-    path = printable(inventory.path)
+    path = shown(inventory.path)
     yield f"{path}: {inventory.format}, {printable(inventory.writer)}, {size(inventory.bytes)}: {inventory.verdict}"
     roles = {tensor.role for tensor in inventory.tensors}
     for role in sorted(roles, key=lambda name: (name != "weight", name)):
@@ -88,7 +95,7 @@ def inspect_lines(inventory: Inventory) -> Iterator[str]:
 
 def strip_lines(result: StripResult) -> Iterator[str]:
     """Yield what a strip did: sizes, what went by rule, and what its proof compared."""
-    target = printable(result.target)
+    target = shown(result.target)
     if not result.removed:
         yield f"{target}: nothing to remove, {size(result.bytes_after)}" + ("" if result.changed else ", untouched")
         return
@@ -106,13 +113,13 @@ def strip_notices(result: StripResult) -> Iterator[str]:
         remedy = RULES[found.rule].remedy.replace("KEY", printable(found.subject))
         yield f"{finding(result.target, found)}; kept: {remedy}"
     if any(item.rule == "TFS201" for item in result.removed):
-        target = printable(result.target)
+        target = shown(result.target)
         yield f"{target}: loss, metrics and optimizer settings are gone: call compile() before evaluate()"
 
 
 def verify_lines(result: Comparison) -> Iterator[str]:
     """Yield whether two models are equal, and every difference."""
-    paths = f"{printable(result.original.path)}, {printable(result.stripped.path)}"
+    paths = f"{shown(result.original.path)}, {printable(result.stripped.path)}"
     if result.equal:
         yield f"{paths}: equal, {result.proof.kept_tensors} tensors, {size(result.proof.kept_bytes)} compared"
     for difference in result.differences:
