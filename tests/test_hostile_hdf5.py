@@ -238,6 +238,24 @@ def test_attribute_that_points_elsewhere_never_reaches_a_result(place, model, tm
     assert listing(tmp_path) == before
 
 
+@BOTH
+@pytest.mark.parametrize("place", ["root", "group"])
+def test_name_of_an_attribute_that_is_not_utf8_is_refused(place, model, tmp_path):
+    """Else a single damaged byte in an attribute's name is a traceback."""
+
+    def edit(file: h5py.File, home: h5py.Group) -> None:
+        item = {"root": file, "group": home}[place]
+        h5a.create(item.id, b"\xff\xfe", h5t.IEEE_F32LE, h5s.create_simple((1,)))
+
+    path = edited(model, tmp_path, edit)
+    before = listing(tmp_path)
+    ((checked, _, _), (code, out, err)) = in_child([["check", path], ["strip", path, "--in-place"]])
+    assert checked in (1, 2)
+    assert (code, out) == (2, "")
+    assert_one_sentence(err, path)
+    assert listing(tmp_path) == before
+
+
 @pytest.mark.parametrize("name", ["optimizer_weights", "model_weights"])
 @pytest.mark.parametrize("kind", ["dataset", "soft_link", "named_type"])
 def test_root_child_of_another_kind_is_refused(kind, name, tmp_path, capsys):

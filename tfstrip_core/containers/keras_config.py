@@ -111,18 +111,21 @@ def owner(config: Any, path: str) -> Json | None:
         part = parts.pop(0)
         if part in ("layers", "_layer_checkpoint_dependencies") and parts:
             element = parts.pop(0)
-            entry = dict(named_layers(entry)).get(element) if part == "layers" else _by_class_alone(entry, element)
+            entry = dict(named_layers(entry)).get(element) if part == "layers" else _by_double_count(entry, element)
         else:
             inner = entry["config"].get(part)
             entry = inner if is_entry(inner) else None
     return entry
 
 
-def _by_class_alone(entry: Json, element: str) -> Json | None:
-    """Keras 2.12 and 2.13 count shared names differently: sure only where all layers of the class are alike."""
-    name = re.sub(r"_\d+$", "", element)
-    alike = [layer for layer in layers(entry) if snake_case(own_name(layer)) in (name, element)]
-    return alike[0] if alike and len({layer.get("compile_config") is not None for layer in alike}) == 1 else None
+def _by_double_count(entry: Json, element: str) -> Json | None:
+    """Keras 2.12 and 2.13 list every layer with weights twice, so that the counts in their paths go up by two."""
+    name, _, count = element.rpartition("_")
+    if not count.isdecimal():
+        name, count = element, "0"
+    alike = [layer for layer in layers(entry) if snake_case(own_name(layer)) == name]
+    place, odd = divmod(int(count[:9]), 2)
+    return alike[place] if not odd and place < len(alike) else None
 
 
 def optimizers(value: Any) -> Iterator[tuple[str, Json, bool]]:
