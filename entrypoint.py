@@ -43,7 +43,7 @@ def main() -> int:
         for line in text.strip_notices(result):
             print(f"tfstrip: {line}", file=sys.stderr)
     table.before_and_after(results)
-    print(f"{output}: {len(results)} artifacts, manifest.json, SHA256SUMS")
+    print(f"{output}: {len(results)} artifact{'' if len(results) == 1 else 's'}, manifest.json, SHA256SUMS")
     return 0
 
 

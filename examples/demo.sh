@@ -9,7 +9,7 @@ if tfstrip check examples/digits; then
 fi
 
 echo
-echo "2. The Action's entry point strips it, proves the result and packs it (no tag: artifacts only):"
+echo "2. What a release will run strips them, proves the results and packs them:"
 env "INPUT_MODELS=examples/digits/*.keras
 examples/digits/*.h5" "INPUT_OUTPUT-DIR=dist" python entrypoint.py
 

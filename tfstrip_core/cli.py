@@ -50,16 +50,29 @@ def _parser() -> argparse.ArgumentParser:
     strip.add_argument("-o", dest="target", metavar="TARGET", help="the file to write")
     strip.add_argument("--in-place", action="store_true", help="replace SOURCE")
     strip.add_argument("--force", action="store_true", help="overwrite an existing TARGET")
-    strip.add_argument("--profile", choices=("inference", "serving"), default="inference")
+    strip.add_argument(
+        "--profile",
+        choices=("inference", "serving"),
+        default="inference",
+        help="what a SavedModel keeps; no difference to Keras files",
+    )
     strip.add_argument("--ema", choices=("drop", "apply"), default="", help="what to do with averages of the weights")
-    strip.add_argument("--also", action="append", default=[], metavar="KEY", help="remove this undecided state too")
+    strip.add_argument(
+        "--also",
+        action="append",
+        default=[],
+        metavar="KEY",
+        help="remove this undecided state too; the KEY is inspect's",
+    )
     strip.add_argument("--drop-training-config", action="store_true", help="remove the arguments of compile() too")
 
     verify = add("verify", _verify, "Exit 1 unless STRIPPED has every byte of ORIGINAL that inference needs.")
     verify.add_argument("original", metavar="ORIGINAL")
     verify.add_argument("stripped", metavar="STRIPPED")
     verify.add_argument("--ema", choices=("apply",), default="", help="weights must equal ORIGINAL's averages")
-    verify.add_argument("--also", action="append", default=[], metavar="KEY", help="this may be gone too")
+    verify.add_argument(
+        "--also", action="append", default=[], metavar="KEY", help="this may be gone too; the KEY is inspect's"
+    )
     return parser
 
 
@@ -167,15 +180,16 @@ def _strip(arguments: argparse.Namespace) -> int:
             entry = document.not_stripped(known, source, arguments.target or source, str(error))
             _print_document("strip", [entry])
         return FAILED
-    for line in text.strip_notices(result):
-        say(line)
-    if result.changed and kept_by_git:
-        say(f"{printable(source)}: git has the old one, get it back with {text.restore(source)}")
     if arguments.json:
         _print_document("strip", [document.stripped(result)])
     else:
         for line in text.strip_lines(result):
-            print(line)
+            print(line, flush=True)
+    for line in text.strip_notices(result):
+        say(line)
+    if result.changed and arguments.in_place:
+        old = f"until you git add it, the old one comes back with {text.restore(source)}"
+        say(f"{printable(source)}: {old if kept_by_git else 'git does not have the old one, it is gone'}")
     return 0
 
 

@@ -100,20 +100,23 @@ def _fix_one(item: "Found", inventory: "Inventory") -> int:
         for finding in inventory.findings:
             if finding.rule == "TFS107":
                 print(text.finding(path, finding))
-        _say(f"{printable(path)}: left as it is; if that is training state, run {printable(text.fix(inventory))}")
+        _say(f"{printable(path)}: left as it is; if that is training state, run {text.fix(inventory)}")
         return 1
     try:
         kept_by_git = git_has(path)
         result = strip(path, in_place=True)
     except TfstripError as error:
         command = text.fix(inventory, "drop" if isinstance(error, NeedsChoice) else "")
-        remedy = f"; the command is {printable(command)}" if error.verdict == "" else ""
+        remedy = f"; the command is {command}" if error.verdict == "" else ""
         _say(f"{printable(path)}: left as it is: {error}{remedy}")
         return 1 if error.verdict == "" else 2
     for line in text.strip_lines(result):
         print(line)
+    for line in text.strip_notices(result):
+        print(f"  {line}")
     if kept_by_git:
-        print(f"  get the old one back with {text.restore(path)}")
+        print(f"  before you git add it, the old one comes back with {text.restore(path)}")
+    print(f"  now: git add -- {text.quoted(path)}, and commit again")
     return 1
 
 

@@ -107,16 +107,16 @@ def check_in_place(source: str) -> None:
 def check_target(source: str, target: str, force: bool) -> None:
     """Raise UsageError where the result must not be written to `target`."""
     if os.path.isdir(target):
-        raise UsageError("the target is a directory", "name the file to write")
+        raise UsageError(f"the target {target} is a directory", "name the file to write")
     if os.path.lexists(target):
         if os.path.exists(target) and os.path.samefile(source, target):
             raise UsageError("source and target are the same file", "use --in-place")
         if os.path.exists(target) and not os.path.isfile(target):
-            raise UsageError("the target is no regular file", "name the file to write")
+            raise UsageError(f"the target {target} is no regular file", "name the file to write")
         if not force:
-            raise UsageError("the target exists", "name another one, or say --force")
+            raise UsageError(f"the target {target} exists", "name another one, or say --force")
     if not os.path.isdir(os.path.dirname(os.path.abspath(target))):
-        raise UsageError("the target's directory does not exist", "make it first")
+        raise UsageError(f"the directory of the target {target} does not exist", "make it first")
 
 
 def put(built: str, target: str) -> None:

@@ -17,12 +17,13 @@ import numpy as np
 from tfstrip_core.codecs.hdf5 import Dataset, Tree
 from tfstrip_core.codecs.window import same
 from tfstrip_core.containers import keras_config
-from tfstrip_core.containers.optimizer_groups import Group, groups
+from tfstrip_core.containers.optimizer_groups import Group, groups, state
 from tfstrip_core.containers.trainables import trainables
 from tfstrip_core.inventory import Contents, Finding, Inventory, Part, Tensor
 
 _NAMED = re.compile(r"/(average|slow)(_\d+)?(:0)?(/|$)|_average(_\d+)?(:0)?$")
-_DIFFERS = "averages of the weights that differ, or may differ, from the weights"
+_UNSEEN = "averages of the weights, which may differ from them: strip compares the two, and asks if they do"
+_DIFFERS = "averages of the weights that differ from the weights"
 _ALIKE = "slots whose values point the same way as the weights: they may be averages of them"
 _APPLIED = "averages of the weights, equal to the weights bit for bit"
 
@@ -41,7 +42,7 @@ def split_by_name(finding: Finding, tree: Tree, averaging: bool) -> Iterator[Fin
     """
     arrays = [tree.datasets[name] for name in finding.tensors if tree.datasets[name].shape]
     named = [dataset for dataset in arrays if _NAMED.search(dataset.name)]
-    yield from _split(finding, named or (arrays if averaging else []), _pairs_by_name(named, tree))
+    yield from _split(finding, arrays, named or (arrays if averaging else []), _pairs_by_name(named, tree))
 
 
 def _pairs_by_name(found: Sequence[Dataset], tree: Tree) -> tuple[tuple[str, str], ...]:
@@ -95,12 +96,12 @@ def split_by_config(finding: Finding, tree: Tree, config: Any) -> Iterator[Findi
     arrays = [tree.datasets[name] for name in finding.tensors if tree.datasets[name].shape]
     block = _block(group, named) if group and len(named) == 1 else None
     if block is None:
-        yield from _split(finding, arrays, ())
+        yield from _split(finding, arrays, arrays, ())
         return
     weights = [tree.datasets[name] for name in trainables(tree, model, prefix) or ()]
     fits = [(d.shape, d.dtype) for d in weights] == [(d.shape, d.dtype) for d in block]
     pairs = tuple((w.name, a.name) for w, a in zip(weights, block, strict=True)) if fits else ()
-    yield from _split(finding, block, pairs)
+    yield from _split(finding, arrays, block, pairs)
 
 
 def _block(group: Group, named: Sequence[tuple[str, dict[str, Any], bool]]) -> tuple[Dataset, ...] | None:
@@ -124,15 +125,21 @@ def _slots(name: str, config: dict[str, Any]) -> int:
     return _SLOTS.get(name, -9) + bool(config.get("amsgrad"))
 
 
-def _split(finding: Finding, found: Sequence[Dataset], pairs: tuple[tuple[str, str], ...]) -> Iterator[Finding]:
-    """Yield the finding without the averages `found`, and a TFS106 for these."""
+def _split(
+    finding: Finding, held: Sequence[Dataset], found: Sequence[Dataset], pairs: tuple[tuple[str, str], ...]
+) -> Iterator[Finding]:
+    """Yield the finding without the averages `found` among the arrays that it holds, and a TFS106 for these."""
+    arrays = {dataset.name for dataset in held}
     names = tuple(dataset.name for dataset in found)
     sizes = sum(dataset.bytes for dataset in found)
     rest = tuple(name for name in finding.tensors if name not in set(names))
-    if rest or not names:
-        yield replace(finding, tensors=rest, bytes=finding.bytes - sizes)
+    if not names:
+        yield finding
+    elif rest:
+        slots = sum(1 for name in rest if name in arrays)
+        yield replace(finding, tensors=rest, bytes=finding.bytes - sizes, message=state(slots, len(rest) - slots))
     if names:
-        yield replace(finding, rule="TFS106", tensors=names, bytes=sizes, message=_DIFFERS, pairs=pairs, opaque=False)
+        yield replace(finding, rule="TFS106", tensors=names, bytes=sizes, message=_UNSEEN, pairs=pairs, opaque=False)
 
 
 def needs_values(finding: Finding, also: Collection[str]) -> bool:
@@ -151,7 +158,9 @@ def settle(inventory: Inventory, parts: Contents, also: Collection[str]) -> Iter
     for finding in inventory.findings:
         if finding.rule == "TFS106" and _applied(finding, inventory, parts):
             yield replace(finding, rule="TFS101", message=_APPLIED)
-        elif finding.rule != "TFS106" and needs_values(finding, also):
+        elif finding.rule == "TFS106":
+            yield replace(finding, message=_DIFFERS)
+        elif needs_values(finding, also):
             alike = _alike(finding, inventory, parts)
             sizes = {tensor.name: tensor.bytes for tensor in inventory.tensors}
             rest = tuple(name for name in finding.tensors if name not in alike)

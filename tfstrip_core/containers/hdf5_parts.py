@@ -38,7 +38,7 @@ def parts(fid: Any, tree: Tree, source: BinaryIO) -> Contents:
         else:
             found["tensor", name] = Part(kind, partial(blocks, source, dataset.offset, dataset.bytes), dataset.bytes)
         _add_attributes(found, item, name)
-    for name in tree.groups:
+    for name in sorted(tree.groups):
         found["group", name] = Part("group", partial(iter, ()))
         _add_attributes(found, hdf5.open_object(fid, name), name)
     return found

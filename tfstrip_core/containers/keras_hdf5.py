@@ -15,7 +15,7 @@ from typing import Any, BinaryIO
 from tfstrip_core import rules
 from tfstrip_core.codecs import hdf5, jsontext
 from tfstrip_core.codecs.hdf5 import Tree
-from tfstrip_core.containers import averages, hdf5_parts, keras_config
+from tfstrip_core.containers import averages, hdf5_parts, keras_config, optimizer_groups
 from tfstrip_core.errors import NotAModel, Refused, Unsupported
 from tfstrip_core.inventory import Contents, Finding, Inventory, Plan
 
@@ -124,7 +124,7 @@ def _optimizer(model: _Model) -> Iterator[Finding]:
         "TFS101",
         root,
         sum(dataset.bytes for dataset in state),
-        f"{slots} slots of the optimizer" if slots else "step counter of the optimizer, no slots",
+        optimizer_groups.state(slots, len(state) - slots),
         tensors=tuple(dataset.name for dataset in state),
         roots=(root,),
         opaque=keras_config.is_opaque(model.training),

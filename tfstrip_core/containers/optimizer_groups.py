@@ -138,12 +138,18 @@ def _is_supported(members: list[Group], shapes: set[tuple[int, ...]], title: Cal
     return any(word in keras_config.OPTIMIZERS or word.endswith("optimizer") for word in plain)
 
 
+def state(slots: int, scalars: int) -> str:
+    """Return what an optimizer's state consists of, in words."""
+    parts = [
+        f"{count} {name}{'' if count == 1 else 's'}" for count, name in ((slots, "slot"), (scalars, "scalar")) if count
+    ]
+    return f"{' and '.join(parts) or 'nothing'} of the optimizer"
+
+
 def _what(members: list[Group]) -> str:
-    slots = sum(1 for group in members for slot in group.slots if slot.shape)
-    if not slots:
-        return "step counter and learning rate of the optimizer, no slots"
+    shapes = [dataset.shape for group in members for dataset in group.datasets]
     copies = ", stored twice by a wrapper" if len(members) > 1 else ""
-    return f"{slots} slots of the optimizer{copies}"
+    return state(sum(map(bool, shapes)), len(shapes) - sum(map(bool, shapes))) + copies
 
 
 def _finding(rule: str, path: str, datasets: list[Dataset], message: str) -> Finding:

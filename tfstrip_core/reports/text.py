@@ -14,6 +14,7 @@ from tfstrip_core.rules import RULES
 
 # So many files get a command of their own; a longer list is for the machine-readable output.
 _COMMANDS = 10
+_READ = ("residue", "undecided", "clean", "not-a-model")
 
 
 def shown(path: str) -> str:
@@ -51,7 +52,28 @@ def fix(inventory: Inventory, ema: str = "") -> str:
     words = ["tfstrip", "strip", "--in-place", *(word for key in keys for word in ("--also", key))]
     words += ["--ema", ema] if ema else []
     path = inventory.path
-    return shlex.join([*words, *(["--"] if path.startswith("-") else []), path])
+    return " ".join(map(quoted, [*words, *(["--"] if path.startswith("-") else []), path]))
+
+
+def quoted(word: str) -> str:
+    """Return a word as a shell takes it back, on one visible line whatever is in it."""
+    if word.isprintable():
+        return shlex.quote(word)
+    escaped = (chr(byte) if 32 <= byte < 127 and byte not in b"'\\" else f"\\x{byte:02x}" for byte in os.fsencode(word))
+    return f"$'{''.join(escaped)}'"
+
+
+def _summary(models: Sequence[Inventory], unread: int) -> str:
+    residue = [inventory for inventory in models if inventory.verdict == "residue"]
+    lost, whole = sum(inventory.residue_bytes for inventory in residue), sum(inventory.bytes for inventory in models)
+    share = f"{lost * 100 // whole}" if whole and lost * 100 >= whole else "<1"
+    parts = [f"{len(residue)} with residue, {lost:,} of {whole:,} bytes ({share} %)"] if residue else []
+    undecided = sum(any(found.rule in ("TFS107", "TFS108") for found in inventory.findings) for inventory in models)
+    parts += [f"{undecided} with suspected or undecided state"] if undecided else []
+    parts = parts or (["no residue"] if models else [])
+    parts += [f"{unread} not read"] if unread else []
+    checked = f"{len(models)} model{'' if len(models) == 1 else 's'} checked" if models else "no model found"
+    return ": ".join([checked, "; ".join(parts)]) if parts else checked
 
 
 def check_lines(inventories: Sequence[Inventory]) -> Iterator[str]:
@@ -61,15 +83,12 @@ def check_lines(inventories: Sequence[Inventory]) -> Iterator[str]:
         for found in inventory.findings:
             if not RULES[found.rule].note:
                 yield finding(inventory.path, found)
-    residue = [inventory for inventory in models if inventory.residue_bytes or inventory.verdict == "residue"]
-    lost, whole = sum(i.residue_bytes for i in residue), sum(i.bytes for i in models)
-    share = f" ({lost * 100 // whole} %)" if whole else ""
-    yield f"{len(models)} model{'' if len(models) == 1 else 's'} checked: " + (
-        f"{len(residue)} with residue, {lost:,} of {whole:,} bytes{share}" if residue else "no residue"
-    )
+    yield _summary(models, len([inventory for inventory in inventories if inventory.verdict not in _READ]))
     failing = [inventory for inventory in models if rules.fails(inventory.findings)]
     for inventory in failing[:_COMMANDS]:
-        yield f"fix: {printable(fix(inventory))}"
+        yield f"fix: {fix(inventory)}"
+    if any(found.rule == "TFS106" for inventory in failing for found in inventory.findings):
+        yield "if strip asks about averages: --ema drop serves the weights as they are, --ema apply the averages"
     if len(failing) > _COMMANDS:
         yield f"and {len(failing) - _COMMANDS} more: tfstrip check --json lists them, the tfstrip-fix hook strips them"
 
@@ -134,4 +153,4 @@ def restore(path: str) -> str:
         *(["-C", folder] if folder else []),
         *(["--literal-pathspecs"] if re.search(r"^:|[*?[\\]", name) else []),
     ]
-    return printable(shlex.join([*words, "restore", "--", name]))
+    return " ".join(map(quoted, [*words, "restore", "--", name]))

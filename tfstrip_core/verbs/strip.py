@@ -39,8 +39,10 @@ def strip(
     choices leave nothing to do is copied byte for byte, in place left untouched. Raises UsageError, NeedsChoice
     for averages, NothingLeft, CannotReplace, ProofFailed, and what inspect raises; nothing is written then.
     """
-    if (target is None) is not in_place:
-        raise UsageError("say where the result goes", "name a target with -o, or say --in-place")
+    if target is not None and in_place:
+        raise UsageError("-o and --in-place exclude each other", "give one of them")
+    if target is None and not in_place:
+        raise UsageError("nothing says where the result goes", "name a target with -o, or say --in-place")
     if profile not in ("inference", "serving"):
         raise UsageError(f"there is no profile {profile!r}", "say inference or serving")
     kind = _kind(source)
