@@ -114,10 +114,11 @@ def run_batch(cases: Sequence[Case], seconds: float = 600) -> Iterator[tuple[Cas
     """
     todo = list(cases)
     while todo:
-        done = subprocess.run(
-            [sys.executable, "-X", "faulthandler", __file__],
-            input=json.dumps(todo), capture_output=True, text=True, timeout=seconds, check=False,
-        )  # fmt: skip
+        with tempfile.TemporaryDirectory(prefix="damage-", dir=MEMORY_DISK) as folder:  # a crash leaves things in it
+            done = subprocess.run(
+                [sys.executable, "-X", "faulthandler", __file__], env=os.environ | {"TMPDIR": folder},
+                input=json.dumps(todo), capture_output=True, text=True, timeout=seconds, check=False,
+            )  # fmt: skip
         answers = [json.loads(line) for line in done.stdout.splitlines()]
         yield from zip(todo, answers, strict=False)
         if done.returncode == 0:
@@ -136,7 +137,7 @@ def serve() -> None:
         resource.setrlimit(resource.RLIMIT_AS, (MEMORY, MEMORY))
     for wanted in json.load(sys.stdin):
         faulthandler.dump_traceback_later(SECONDS, exit=True)
-        folder = tempfile.mkdtemp(prefix="damage-", dir=MEMORY_DISK)
+        folder = tempfile.mkdtemp()
         try:
             path = os.path.join(folder, "model")
             Path(path).write_bytes(damaged(wanted))

@@ -59,7 +59,7 @@ def test_files_that_were_cut_off_are_never_passed():
 def test_every_length_of_a_small_file_is_unreadable(model):
     """Else there is one place to cut at which the rest looks whole."""
     size = os.path.getsize(model.path)
-    answers = outcomes([case(model.path, cut=length) for length in range(RECOGNISABLE, size, size // 20)])
+    answers = outcomes([case(model.path, cut=length) for length in range(RECOGNISABLE, size, size // 12)])
     assert broken(answers) == []
     assert {(answer[0], answer[1], answer[2]) for _, answer in answers} == {(2, "unreadable", 2)}
 
@@ -68,7 +68,7 @@ def test_every_length_of_a_small_file_is_unreadable(model):
 def test_one_flipped_bit_is_noticed_or_kept(model):
     """Else a bit that rotted crashes the program, or becomes a result that is not the source's."""
     dice = random.Random(f"flip {model.id}")
-    answers = outcomes([flip(model.path, os.path.getsize(model.path), dice) for _ in range(40)])
+    answers = outcomes([flip(model.path, os.path.getsize(model.path), dice) for _ in range(24)])
     assert broken(answers) == []
     assert 2 in {answer[2] for _, answer in answers}
 
@@ -78,7 +78,7 @@ def test_flipped_bit_under_a_right_checksum(model):
     """Else a hostile archive, whose checksums are right, crashes the program where a rotten one is only unreadable."""
     dice = random.Random(f"inside {model.id}")
     size = next(len(entry.data) for entry in unpacked(model.path) if entry.name == WEIGHTS)
-    answers = outcomes([flip(model.path, size, dice, inside=True) for _ in range(40)])
+    answers = outcomes([flip(model.path, size, dice, inside=True) for _ in range(24)])
     assert broken(answers) == []
     assert {answer[2] for _, answer in answers} == {0, 2}
 
@@ -90,7 +90,7 @@ def test_text_type_that_is_none(model):
     data = weights(model.path)
     places = [found.start() + 1 for found in re.finditer(rb"\x19[\x01\x11\x21][\0\x01]\0\x10\0\0\0", data)]
     assert len(places) > 3
-    cases = [case(model.path, inside=inside, edits=[[place, mask]]) for place in places for mask in (1, 2, 4, 8)]
+    cases = [case(model.path, inside=inside, edits=[[place, mask]]) for place in places for mask in (2, 8)]
     assert broken(outcomes(cases)) == []
 
 

@@ -79,7 +79,7 @@ def found(capsys, *paths: str) -> tuple[int, list[tuple[str, str]]]:
 
 def assert_silent(capsys, path: str) -> None:
     """Assert that check passes without a word about the path."""
-    assert run(capsys, "check", path) == (0, "0 models checked: no residue\n", "")
+    assert run(capsys, "check", path) == (0, "no model found\n", "")
 
 
 @pytest.mark.parametrize("name", NO_MODELS)
@@ -103,7 +103,7 @@ def test_model_of_a_kind_not_handled_is_said_to_be_one(name, tmp_path, capsys):
     code, model = judge(capsys, str(path))
     assert (code, model["verdict"], model["format"]) == (0, "unsupported", name.partition("-")[0])
     code, out, err = run(capsys, "check", str(path))
-    assert (code, out) == (0, "0 models checked: no residue\n")
+    assert (code, out) == (0, "no model found: 1 not read\n")
     assert_one_sentence(err, str(path))
     assert_strip_fails(capsys, str(path))
 

@@ -136,7 +136,7 @@ def test_fix_changes_the_file_and_the_next_commit_passes(repository: Repository)
     assert code == 1, out
     assert "files were modified by this hook" in out
     assert f"models/m.keras: {os.path.getsize(DIRTY.path):,} -> {path.stat().st_size:,} bytes" in out
-    assert re.search(r"get the old one back with git .*restore -- .*m\.keras$", out, re.MULTILINE)
+    assert re.search(r"the old one comes back with git .*restore -- .*m\.keras$", out, re.MULTILINE)
     assert repository.git("ls-files", "-s") == staged
     assert check([str(path)]).exit_code == 0
     repository.git("add", ".")
@@ -340,7 +340,7 @@ def test_a_commit_through_lfs_is_refused_and_fixed(origin: Path, made, tmp_path:
     code, out = clone.commit()
     assert code == 1, out
     assert "new.keras: TFS101" in out
-    assert re.search(r"get the old one back with git .*restore -- new\.keras$", out, re.MULTILINE)
+    assert re.search(r"the old one comes back with git .*restore -- new\.keras$", out, re.MULTILINE)
     assert check([str(path)]).exit_code == 0
     clone.git("add", ".")
     code, out = clone.commit()

@@ -156,7 +156,7 @@ def test_object_that_is_a_pointer_itself(tmp_path, capsys):
     path = tmp_path / "model.keras"
     path.write_text(text)
     ((code, out, err),) = in_child([["check", str(path)]], seconds=30)
-    assert (code, out) == (0, "0 models checked: no residue\n")
+    assert (code, out) == (0, "no model found: 1 not read\n")
     assert_one_sentence(err, str(path))
 
 

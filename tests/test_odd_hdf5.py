@@ -291,7 +291,7 @@ def test_scientific_files_are_no_models_and_no_errors(build, tmp_path, capsys):
     code, model = judge(capsys, path)
     assert (code, model["verdict"], model["findings"]) == (0, "not-a-model", [])
     code, out, err = run(capsys, "check", path)
-    assert (code, out, err) == (0, "0 models checked: no residue\n", "")
+    assert (code, out, err) == (0, "no model found\n", "")
     assert run(capsys, "strip", path, "-o", str(tmp_path / "y"))[0] == 2
     assert os.listdir(tmp_path) == ["x"]
 

@@ -301,7 +301,7 @@ def test_the_restore_command_brings_the_old_one_back(name: str, git, run, copy) 
     old = Path(name).read_bytes()
     code, _, err = run("strip", "--in-place", "--", name)
     assert code == 0
-    command = err.partition("get it back with ")[2].splitlines()[0]
+    command = err.partition("comes back with ")[2].splitlines()[0]
     assert Path(name).read_bytes() != old
     assert command.startswith("git ")
     subprocess.run(shlex.split(command), check=True, capture_output=True)
@@ -316,7 +316,7 @@ def test_the_restore_command_touches_no_other_file(git, run, copy) -> None:
     git("commit", "-qm", "one")
     Path("other.keras").write_bytes(b"uncommitted work")
     _, _, err = run("strip", "--in-place", "*.keras")
-    command = err.partition("get it back with ")[2].splitlines()[0]
+    command = err.partition("comes back with ")[2].splitlines()[0]
     subprocess.run(shlex.split(command), check=True, capture_output=True)
     assert Path("other.keras").read_bytes() == b"uncommitted work"
     assert Path("*.keras").read_bytes() == Path(DIRTY.path).read_bytes()
@@ -330,7 +330,7 @@ def test_the_restore_command_works_where_it_is_printed(git, run, copy, tmp_path:
     git("add", "m", folder="repository")
     old = Path("repository/m").read_bytes()
     _, _, err = run("strip", "--in-place", "repository/m")
-    command = err.partition("get it back with ")[2].splitlines()[0]
+    command = err.partition("comes back with ")[2].splitlines()[0]
     subprocess.run(shlex.split(command), check=True, capture_output=True)
     assert Path("repository/m").read_bytes() == old
 

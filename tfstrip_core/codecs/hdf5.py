@@ -6,7 +6,7 @@ import math
 import os
 import re
 import struct
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any, BinaryIO
@@ -95,10 +95,25 @@ class _Guard(Window):
         while at + 16 <= len(heap):
             index, _, _, length = struct.unpack_from("<HHIQ", heap, at)
             step = 16 + (length + 7) // 8 * 8 if index else length
-            if step < 16:
+            if step < 16 or at + step > len(heap):
                 return True
             at += step
         return False
+
+
+def through(file: Any, act: Callable[[Any], h5f.FileID]) -> h5f.FileID:
+    """Return what `act` opens or creates with an access list that leads HDF5 through the Python object `file`.
+
+    The list must be gone when we return, also from the frames of an exception: HDF5 would free it after Python has
+    ended, and the process die.
+    """
+    access = h5p.create(h5p.FILE_ACCESS)
+    try:
+        access.set_fclose_degree(h5f.CLOSE_STRONG)
+        access.set_fileobj_driver(h5fd.fileobj_driver, file)
+        return act(access)
+    finally:
+        del access
 
 
 @contextmanager
@@ -109,10 +124,7 @@ def open_file(file: BinaryIO, offset: int = 0, size: int | None = None) -> Itera
     """
     with _Guard(file, offset, file.seek(0, os.SEEK_END) if size is None else size) as window:
         with damage():
-            access = h5p.create(h5p.FILE_ACCESS)
-            access.set_fclose_degree(h5f.CLOSE_STRONG)
-            access.set_fileobj_driver(h5fd.fileobj_driver, window)
-            fid = h5f.open(b"window", h5f.ACC_RDONLY, access)
+            fid = through(window, lambda access: h5f.open(b"window", h5f.ACC_RDONLY, access))
         try:
             yield fid
         finally:
@@ -279,10 +291,10 @@ def _text(element: Any) -> str:
 
 def attribute_names(item: Any) -> list[str]:
     """Return the names of an object's attributes, sorted."""
-    names: list[str] = []
+    names: list[bytes] = []
     with damage():
-        h5a.iterate(item, lambda raw: names.append(raw.decode("utf-8")))
-    return sorted(names)
+        h5a.iterate(item, names.append)  # which returns None, and so goes on; nothing may be raised in there
+        return sorted(raw.decode("utf-8") for raw in names)
 
 
 def attribute_bytes(item: Any, name: str) -> tuple[str, bytes]:

@@ -7,13 +7,15 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from io import FileIO
+from typing import Any
 
-from h5py import h5a, h5f, h5fd, h5g, h5o, h5p
+from h5py import h5a, h5f, h5g, h5o, h5p
 
-from tfstrip_core.codecs.hdf5 import Tree, attribute_names, attribute_value, damage, memory_type
+from tfstrip_core.codecs.hdf5 import Tree, attribute_names, attribute_value, damage, memory_type, through
 from tfstrip_core.errors import Refused
 
 MAX_USERBLOCK = 1 << 20
+_METADATA = 256 << 10
 
 
 def copy(
@@ -40,14 +42,15 @@ def copy(
     opened = {name.rpartition("/")[0] for name in dropped}
     opened |= {"/".join(parent.split("/")[:depth]) for parent in opened for depth in range(parent.count("/") + 1)}
     # HDF5 2.0 would write a newer layout than 1.14, with the time of day in every group: neither is reproducible.
-    access = h5p.create(h5p.FILE_ACCESS)
-    access.set_libver_bounds(h5f.LIBVER_EARLIEST, h5f.LIBVER_LATEST)
     create.set_obj_track_times(False)
-    access.set_fclose_degree(h5f.CLOSE_STRONG)
+
+    def make(access: Any) -> h5f.FileID:
+        access.set_libver_bounds(h5f.LIBVER_EARLIEST, h5f.LIBVER_LATEST)
+        return h5f.create(b"result", h5f.ACC_TRUNC, fcpl=create, fapl=access)
+
     with open(target, "xb+", buffering=0) as file:
         sink = _Sink(file)
-        access.set_fileobj_driver(h5fd.fileobj_driver, sink)
-        out = h5f.create(b"result", h5f.ACC_TRUNC, fcpl=create, fapl=access)
+        out = through(sink, make)
         try:
             with damage():
                 here = h5g.open(source, b"/")
@@ -60,41 +63,66 @@ def copy(
 
 
 class _Sink:
-    """A file that takes every write and keeps its first error: HDF5 cannot close a file that refuses its writes."""
+    """A file that takes every write and keeps the first error, for the caller to raise after HDF5 has closed it.
+
+    HDF5 cannot close a file that refuses its writes, and would try again when the process ends, and die. From the
+    first error on, what HDF5 may read back (its metadata, in small writes) is kept in memory, and the rest dropped.
+    """
 
     def __init__(self, file: FileIO) -> None:
-        self.file = file
         self.error: OSError | None = None
+        self._file = file
+        self._place = self._size = 0
+        self._kept: list[tuple[int, bytes]] = []
 
     def write(self, data: memoryview) -> int:
-        """Write all of `data`, unless a write has failed before."""
-        rest = memoryview(data)
-        try:
-            while rest and not self.error:
-                rest = rest[self.file.write(rest) :]
-        except OSError as error:
-            self.error = error
+        """Write all of `data`, or pretend to."""
+        self._try(self._write_all, memoryview(data))
+        if self.error and len(data) <= _METADATA:
+            self._kept.append((self._place, bytes(data)))
+        self._place += len(data)
+        self._size = max(self._size, self._place)
         return len(data)
 
+    def _write_all(self, rest: memoryview) -> None:
+        self._file.seek(self._place)
+        while rest:
+            rest = rest[self._file.write(rest) :]
+
     def truncate(self, size: int) -> int:
-        """Set the file's size in bytes."""
-        try:
-            self.file.truncate(size)
-        except OSError as error:
-            self.error = self.error or error
+        """Set the file's size in bytes, or pretend to."""
+        self._try(self._file.truncate, size)
+        self._size = size
         return size
+
+    def _try(self, work: Callable[[Any], object], value: object) -> None:
+        try:
+            if not self.error:
+                work(value)
+        except OSError as error:
+            self.error = error
 
     def seek(self, place: int, whence: int = 0) -> int:
         """Move to a position, in bytes."""
-        return self.file.seek(place, whence)
+        self._place = place + (0, self._place, self._size)[whence]
+        return self._place
 
     def tell(self) -> int:
         """Return the position, in bytes."""
-        return self.file.tell()
+        return self._place
 
     def readinto(self, buffer: memoryview) -> int:
-        """Fill the buffer from the file; return how many bytes that was."""
-        return self.file.readinto(buffer)
+        """Fill the buffer with what was written; return its size."""
+        self._file.seek(self._place)
+        view = memoryview(buffer).cast("B")
+        done = self._file.readinto(view) or 0
+        view[done:] = bytes(len(view) - done)
+        for place, data in self._kept:
+            start, end = max(place, self._place), min(place + len(data), self._place + len(view))
+            if start < end:
+                view[start - self._place : end - self._place] = data[start - place : end - place]
+        self._place += len(view)
+        return len(view)
 
     def flush(self) -> None:
         """Do nothing: nothing is held back."""

@@ -56,17 +56,19 @@ def strip(
         seen = replace.stamp(source)
         inventory = settled(source, also)
         planned = plan(inventory, choices)
+        # Before anything is copied: HDF5's library can crash on damage that a checksum tells of.
+        containers.container(kind).check_whole(source)
         if target is None and not planned.drop:
             proof = _prove(source, source, planned)
             return _result(inventory, planned, source, source, seen.size, seen.size, proof, changed=False)
         with replace.workshop(destination) as folder, ThreadPoolExecutor() as meanwhile:
             built = os.path.join(folder, "result")
-            whole = meanwhile.submit(containers.container(kind).check_whole, source)
             _build(kind, source, planned, built)
-            on_disk = meanwhile.submit(replace.flush, built)
+            flushed = meanwhile.submit(replace.flush, built)
+            whole = meanwhile.submit(containers.container(kind).check_whole, built)
             proof = _prove(source, built, planned)
             whole.result()
-            on_disk.result()
+            flushed.result()
             if replace.stamp(source) != seen:
                 raise CannotReplace("it changed while it was being stripped", "run it again")
             size = os.path.getsize(built)
@@ -121,7 +123,6 @@ def _build(kind: str, source: str, planned: Plan, built: str) -> None:
 def _prove(source: str, built: str, planned: Plan) -> Proof:
     """Re-read both files with fresh eyes: kept parts byte for byte, and nothing left of what was to go."""
     container = containers.container(_kind(built))
-    container.check_whole(built)
     differences, proof = compare(source, built, may_go(planned.drop), dict(planned.apply))
     after = container.inventory(built)
     left = planned.tensors & {tensor.name for tensor in after.tensors}
