@@ -95,7 +95,7 @@ class _Guard(Window):
         while at + 16 <= len(heap):
             index, _, _, length = struct.unpack_from("<HHIQ", heap, at)
             step = 16 + (length + 7) // 8 * 8 if index else length
-            if step < 16 or at + step > len(heap):
+            if not 16 <= step <= len(heap) - at:  # HDF5 adds in 64 bits: a size beyond the heap leads back
                 return True
             at += step
         return False
@@ -261,10 +261,21 @@ def attribute(item: Any, name: str) -> Any:
         return value
 
 
-def attribute_value(opened: h5a.AttrID, name: str) -> np.ndarray[Any, Any] | None:
-    """Return an open attribute's value, None for one without extent; raises Refused as attribute does."""
+def check_attributes(item: Any) -> None:
+    """Raise Refused for attributes that HDF5 must not copy: it crashes on the types that some claim to have."""
+    for name in attribute_names(item):
+        with damage():
+            _check_type(h5a.open(item, name.encode()), name)
+
+
+def _check_type(opened: h5a.AttrID, name: str) -> None:
     if opened.dtype.hasobject and not _is_text(opened.get_type()):
         raise Refused(f"the HDF5 attribute {name!r} holds references or sequences of variable length", _NOT_KERAS)
+
+
+def attribute_value(opened: h5a.AttrID, name: str) -> np.ndarray[Any, Any] | None:
+    """Return an open attribute's value, None for one without extent; raises Refused as attribute does."""
+    _check_type(opened, name)
     if opened.get_space().get_simple_extent_type() == h5s.NULL:
         return None
     size = math.prod(opened.shape) * opened.get_type().get_size()

@@ -11,7 +11,16 @@ from typing import Any
 
 from h5py import h5a, h5f, h5g, h5o, h5p
 
-from tfstrip_core.codecs.hdf5 import Tree, attribute_names, attribute_value, damage, memory_type, through
+from tfstrip_core.codecs.hdf5 import (
+    Tree,
+    attribute_names,
+    attribute_value,
+    check_attributes,
+    damage,
+    memory_type,
+    open_object,
+    through,
+)
 from tfstrip_core.errors import Refused
 
 MAX_USERBLOCK = 1 << 20
@@ -38,6 +47,9 @@ def copy(
     if made.get_userblock() > MAX_USERBLOCK:
         raise Refused(f"the HDF5 file begins with {made.get_userblock():,} bytes of user block", "save it again")
     create.set_userblock(made.get_userblock())
+    for name in (*tree.groups, *tree.datasets):
+        if not drop(name):
+            check_attributes(open_object(source, name))
     dropped = [name for name in (*tree.groups, *tree.datasets) if drop(name)]
     opened = {name.rpartition("/")[0] for name in dropped}
     opened |= {"/".join(parent.split("/")[:depth]) for parent in opened for depth in range(parent.count("/") + 1)}
