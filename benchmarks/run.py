@@ -160,7 +160,7 @@ os.remove(target)
 
 REBUILD = """
 import sys, keras, shutil, tensorflow as tf
-model = keras.models.load_model(sys.argv[1])
+model = keras.models.load_model(sys.argv[1], compile=False)
 fresh = keras.Sequential.from_config(model.get_config())
 fresh.set_weights(model.get_weights())
 shutil.rmtree(sys.argv[2], ignore_errors=True)

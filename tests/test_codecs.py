@@ -12,7 +12,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from tfstrip_core.codecs import hdf5, hdf5_copy, jsontext, window
+from tfstrip_core.codecs import hdf5, hdf5_copy, hdf5_open, jsontext, window
 from tfstrip_core.codecs import zip as archive
 from tfstrip_core.errors import Refused, Unreadable, printable
 from tfstrip_core.reports import github
@@ -85,7 +85,7 @@ def test_a_copy_has_every_byte_of_what_stays(tree: Tree, data: st.DataObject) ->
         stored = write(source, tree)
         dropped = data.draw(st.sets(st.sampled_from(sorted(tree))))
         for target in (first, second):
-            with open(source, "rb", buffering=0) as file, hdf5.open_file(file) as fid:
+            with open(source, "rb", buffering=0) as file, hdf5_open.open_file(file) as fid:
                 found = hdf5.scan(fid)
                 assert set(found.datasets) == set(tree)
                 hdf5_copy.copy(fid, found, str(target), drop=dropped.__contains__)
@@ -108,7 +108,7 @@ def test_blocks_of_any_dataset_are_its_bytes(dtype: str, shape: tuple[int, ...],
     with tempfile.TemporaryDirectory() as folder:
         path = Path(folder, "file")
         stored = write(path, {"x": (dtype, shape, chunked)})
-        with open(path, "rb", buffering=0) as file, hdf5.open_file(file) as fid:
+        with open(path, "rb", buffering=0) as file, hdf5_open.open_file(file) as fid:
             dataset = hdf5.scan(fid).datasets["x"]
             item = hdf5.open_object(fid, "x")
             assert b"".join(hdf5.read_blocks(item, dataset)) == stored["x"]
@@ -122,7 +122,7 @@ def test_blocks_of_a_large_dataset_are_cut_and_complete(tmp_path: Path) -> None:
     value = np.arange(3 * 700 * 1001, dtype="<f4").reshape(3, 700, 1001)
     with h5py.File(tmp_path / "file", "w") as file:
         file.create_dataset("x", data=value, chunks=True, compression="gzip")
-    with open(tmp_path / "file", "rb", buffering=0) as file, hdf5.open_file(file) as fid:
+    with open(tmp_path / "file", "rb", buffering=0) as file, hdf5_open.open_file(file) as fid:
         found = list(hdf5.read_blocks(hdf5.open_object(fid, "x"), hdf5.scan(fid).datasets["x"]))
     assert len(found) > 5
     assert max(map(len, found)) <= window.BLOCK

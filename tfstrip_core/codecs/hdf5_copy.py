@@ -16,11 +16,10 @@ from tfstrip_core.codecs.hdf5 import (
     attribute_names,
     attribute_value,
     check_attributes,
-    damage,
     memory_type,
     open_object,
-    through,
 )
+from tfstrip_core.codecs.hdf5_open import damage, through
 from tfstrip_core.errors import Refused
 
 MAX_USERBLOCK = 1 << 20

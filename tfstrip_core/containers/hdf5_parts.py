@@ -6,7 +6,7 @@ from collections.abc import Iterator
 from functools import partial
 from typing import Any, BinaryIO
 
-from tfstrip_core.codecs import hdf5
+from tfstrip_core.codecs import hdf5, hdf5_open
 from tfstrip_core.codecs.hdf5 import Tree
 from tfstrip_core.codecs.window import blocks
 from tfstrip_core.errors import Refused
@@ -91,7 +91,7 @@ def rewrite(fid: Any, tree: Tree, source: BinaryIO, plan: Plan, target: str) -> 
 
 
 def _apply(fid: Any, tree: Tree, plan: Plan, target: str) -> None:
-    with open(target, "rb", buffering=0) as made, hdf5.open_file(made) as fid_made:
+    with open(target, "rb", buffering=0) as made, hdf5_open.open_file(made) as fid_made:
         written = hdf5.scan(fid_made).datasets
     offsets = {weight: written[weight].offset for weight, _ in plan.apply}
     with open(target, "r+b") as file:

@@ -13,7 +13,7 @@ from dataclasses import dataclass
 from typing import Any, BinaryIO
 
 from tfstrip_core import rules
-from tfstrip_core.codecs import hdf5, jsontext
+from tfstrip_core.codecs import hdf5, hdf5_open, jsontext
 from tfstrip_core.codecs.hdf5 import Tree
 from tfstrip_core.containers import averages, hdf5_parts, keras_config, optimizer_groups
 from tfstrip_core.errors import NotAModel, Refused, Unsupported
@@ -36,14 +36,14 @@ class _Model:
 
 @contextmanager
 def _open(path: str) -> Iterator[_Model]:
-    with open(path, "rb", buffering=0) as file, hdf5.open_file(file) as fid:
+    with open(path, "rb", buffering=0) as file, hdf5_open.open_file(file) as fid:
         yield _read(file, fid)
 
 
 def _read(file: BinaryIO, fid: Any) -> _Model:
     root = hdf5.open_object(fid, "")
     names = set(hdf5.attribute_names(root))
-    with hdf5.damage():
+    with hdf5_open.damage():
         children = {raw.decode("utf-8", "replace") for raw in root}
     format_ = _recognise(names, children)
     tree = hdf5.scan(fid)

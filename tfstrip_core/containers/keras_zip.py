@@ -14,7 +14,7 @@ from functools import partial
 from typing import Any, BinaryIO
 
 from tfstrip_core import rules
-from tfstrip_core.codecs import hdf5, jsontext
+from tfstrip_core.codecs import hdf5, hdf5_open, jsontext
 from tfstrip_core.codecs import zip as archive
 from tfstrip_core.codecs.hdf5 import Tree
 from tfstrip_core.codecs.window import Window
@@ -57,13 +57,13 @@ def _open(path: str) -> Iterator[_Model]:
             raise NotAModel("the zip archive holds no Keras model", "nothing to do")
         if missing:
             raise Unreadable(f"the archive has no {missing[0]}", "get a complete copy, or save the model again")
-        if next(file_blocks(file, 0, 8)) == hdf5.MAGIC:
+        if next(file_blocks(file, 0, 8)) == hdf5_open.MAGIC:
             raise Refused("the file is an HDF5 file and a zip archive at once", "do not load this file")
         config = jsontext.parse(archive.read(file, by_name[CONFIG], jsontext.MAX_BYTES), CONFIG)
         if not isinstance(config, dict):
             raise Unreadable("config.json describes no model", "save the model again")
         weights = stack.enter_context(_seekable(file, by_name[WEIGHTS]))
-        fid = stack.enter_context(hdf5.open_file(weights))
+        fid = stack.enter_context(hdf5_open.open_file(weights))
         yield _Model(file, members, config, _version(file, by_name.get(METADATA)), weights, fid, hdf5.scan(fid))
 
 
