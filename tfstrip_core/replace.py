@@ -6,7 +6,6 @@ import os
 import re
 import shutil
 import stat
-import subprocess
 import sys
 import tempfile
 import time
@@ -170,6 +169,8 @@ def _sync_directory(path: str) -> None:
 
 def git_has(path: str) -> bool:
     """Return whether git's index holds the file as it is now, so that `git restore` brings it back."""
+    import subprocess  # not needed where nothing is replaced
+
     folder, name = os.path.split(os.path.abspath(path))
     command = ["git", "--no-optional-locks", "-C", folder]
     with suppress(OSError, ValueError, subprocess.SubprocessError):

@@ -86,12 +86,13 @@ def through(file: Any, act: Callable[[Any], h5f.FileID]) -> h5f.FileID:
 
 
 @contextmanager
-def open_file(file: BinaryIO, offset: int = 0, size: int | None = None) -> Iterator[h5f.FileID]:
-    """Open the HDF5 file that is a stretch of `file`, by default all of it, read-only; offset and size in bytes.
+def open_file(file: BinaryIO | Window) -> Iterator[h5f.FileID]:
+    """Open the HDF5 file that `file` is, or that a window onto an archive shows, read-only.
 
     Raises Unreadable where the bytes are no whole HDF5 file.
     """
-    with _Guard(file, offset, file.seek(0, os.SEEK_END) if size is None else size) as window:
+    stretch = file.stretch if isinstance(file, Window) else (file, 0, file.seek(0, os.SEEK_END))
+    with _Guard(*stretch) as window:
         with damage():
             fid = through(window, lambda access: h5f.open(b"window", h5f.ACC_RDONLY, access))
         try:

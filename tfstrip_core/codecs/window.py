@@ -25,6 +25,11 @@ class Window(io.RawIOBase):
         self._size = size
         self._position = 0
 
+    @property
+    def stretch(self) -> tuple[BinaryIO, int, int]:
+        """What the window is onto: file, offset and size in bytes."""
+        return self._file, self._offset, self._size
+
     def readable(self) -> bool:
         """Return True."""
         return True

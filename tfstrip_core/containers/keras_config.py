@@ -6,7 +6,7 @@ Configs are plain JSON and hostile; every step checks the type of what it finds.
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from typing import Any
 
 Json = dict[str, Any]
@@ -65,13 +65,13 @@ def entries(config: Any) -> Iterator[tuple[str, Json]]:
         queue += [((*path, key), child) for key, child in reversed(children) if isinstance(child, (dict, list))]
 
 
-def compiled(config: Any) -> Iterator[tuple[str, Json]]:
-    """Yield each serialized model that carries a compile_config, with the pointer of that compile_config.
+def compiled(found: Iterable[tuple[str, Json]]) -> Iterator[tuple[str, Json]]:
+    """Yield each of the entries that is a model with a compile_config, with the pointer of that compile_config.
 
     A key of that name inside a `config` is a layer's own argument and none of ours; it is the one beside
     `class_name` and `config` that Keras compiles by.
     """
-    for pointer, entry in entries(config):
+    for pointer, entry in found:
         if entry.get("compile_config") is not None:
             yield f"{pointer}/compile_config", entry
 
@@ -175,15 +175,13 @@ def is_framework_class(entry: Json) -> bool:
     return (module is None or _is_own_module(module)) and ">" not in str(entry.get("registered_name") or "")
 
 
-def code(config: Any) -> list[tuple[str, str]]:
-    """Return (layer's name, what it runs or imports) for each serialized object that needs code of its own."""
-    found = []
-    for pointer, entry in entries(config):
+def code(found: Iterable[tuple[str, Json]]) -> Iterator[tuple[str, str]]:
+    """Yield (layer's name, what it runs or imports) for each of the entries that needs code of its own."""
+    for pointer, entry in found:
         name = entry["config"].get("name")
         subject = name if isinstance(name, str) else pointer.rpartition("/")[2] or own_name(entry)
         module = entry.get("module")
         if own_name(entry) in ("Lambda", "__lambda__"):
-            found.append((subject, "a Lambda layer runs Python code that is stored in the model"))
+            yield subject, "a Lambda layer runs Python code that is stored in the model"
         elif isinstance(module, str) and not _is_own_module(module):
-            found.append((subject, f"class {own_name(entry)} is imported from the module {module}"))
-    return found
+            yield subject, f"class {own_name(entry)} is imported from the module {module}"

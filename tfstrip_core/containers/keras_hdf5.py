@@ -105,7 +105,7 @@ def _findings(model: _Model, size: int) -> Iterator[Finding]:
         yield from _optimizer(model)
         if model.training is not None:
             yield Finding("TFS201", "training_config", 0, "loss, metrics and optimizer settings of compile()")
-        for subject, what in keras_config.code(model.config):
+        for subject, what in keras_config.code(keras_config.entries(model.config)):
             yield Finding("TFS501", subject, 0, what)
     dead = hdf5_parts.dead_space(model.fid, model.tree, size, "unused-space")
     if dead:

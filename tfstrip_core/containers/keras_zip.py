@@ -118,12 +118,13 @@ def _findings(model: _Model) -> Iterator[Finding]:
         yield from averages.split_by_config(finding, model.tree, model.config)
     if model.version.startswith("2."):
         yield from optimizer_groups.metric_findings(model.tree, model.config)
-    for pointer, _ in keras_config.compiled(model.config):
+    entries = list(keras_config.entries(model.config))
+    for pointer, _ in keras_config.compiled(entries):
         yield Finding("TFS201", f"{CONFIG}#{pointer}", 0, "loss, metrics and optimizer settings of compile()")
     dead = hdf5_parts.dead_space(model.fid, model.tree, model.weights_bytes, "unused-space")
     if dead:
         yield dead
-    for subject, what in keras_config.code(model.config):
+    for subject, what in keras_config.code(entries):
         yield Finding("TFS501", subject, 0, what)
 
 
@@ -138,7 +139,7 @@ def contents(path: str) -> Iterator[Contents]:
         for member in model.members:
             if member.name not in (CONFIG, WEIGHTS):
                 found["member", member.name] = Part("member", partial(archive.read_blocks, model.file, member))
-        for pointer, entry in list(keras_config.compiled(model.config)):
+        for pointer, entry in list(keras_config.compiled(keras_config.entries(model.config))):
             text = jsontext.dump(entry["compile_config"])
             found["config", f"{CONFIG}#{pointer}"] = Part("json", partial(iter, (text,)))
             entry["compile_config"] = None
@@ -163,7 +164,7 @@ def rewrite(path: str, plan: Plan, target: str) -> None:
     weights = f"{target}.{WEIGHTS}"
     with _open(path) as model:
         hdf5_parts.rewrite(model.fid, model.tree, model.weights, plan, weights)
-        for pointer, entry in list(keras_config.compiled(model.config)):
+        for pointer, entry in list(keras_config.compiled(keras_config.entries(model.config))):
             if f"{CONFIG}#{pointer}" in plan.configs:
                 entry["compile_config"] = None
         config = jsontext.dump(model.config)
