@@ -12,7 +12,7 @@ from tfstrip_core import containers
 from tfstrip_core.codecs.window import same
 from tfstrip_core.discover import look
 from tfstrip_core.errors import NotAModel, Unreadable, UsageError, printable
-from tfstrip_core.inventory import Comparison, Contents, Finding, Inventory, Key, Proof
+from tfstrip_core.inventory import Comparison, Contents, Finding, Key, Proof
 from tfstrip_core.plan import Ema
 from tfstrip_core.rules import RULES
 from tfstrip_core.verbs.inspect import inspect
@@ -119,6 +119,3 @@ def _compare(
             size += part.bytes
     differences += [f"{_WHAT[kind]} {printable(name)} was added" for kind, name in right if (kind, name) not in left]
     return differences, Proof(tensors, size)
-
-
-__all__ = ["Inventory", "compare", "may_go", "verify"]
