@@ -7,7 +7,7 @@ PACKAGE ?= --editable .
 FRAMEWORK ?= $(if $(filter Linux-x86_64,$(shell uname -sm | tr ' ' -)),tensorflow-cpu,tensorflow)
 PIP = $(BIN)/python -m pip install --quiet --disable-pip-version-check
 
-.PHONY: demo test lint writers bench fuzz clean
+.PHONY: demo test lint writers bench fuzz locks clean
 
 # The main job on a real example: core install only, no TensorFlow.
 demo: .cache/demo/.installed
@@ -49,6 +49,14 @@ bench: $(VENV)/.test
 
 fuzz: $(VENV)/.test
 	$(BIN)/python tests/fuzz.py
+
+# What the images hold, pinned with hashes.
+LOCK = $(VENV)/bin/uv pip compile --quiet --no-config --upgrade --generate-hashes --no-emit-index-url \
+	--python-version 3.12 --python-platform x86_64-manylinux_2_36 --custom-compile-command "make locks" pyproject.toml
+locks: $(VENV)/.lint
+	$(PIP) uv
+	$(LOCK) --extra action .github/requirements/action.in --output-file .github/requirements/action.txt
+	$(LOCK) .github/requirements/check.in --output-file .github/requirements/check.txt
 
 clean:
 	rm -rf .cache .venv build dist

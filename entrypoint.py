@@ -1,51 +1,111 @@
-"""The GitHub Action's door: inputs from INPUT_* variables, then the core, then the artifacts of a release."""
+"""The GitHub Action's door: inputs from INPUT_* variables, then the core, then the release."""
 
+import json
 import os
 import sys
+from collections.abc import Sequence
+from typing import TYPE_CHECKING, cast
 
+from tfstrip_core import runner
 from tfstrip_core.errors import TfstripError, UsageError
+from tfstrip_core.inventory import Artifact, Inventory
+from tfstrip_core.process import guarded
 from tfstrip_core.release import artifacts
-from tfstrip_core.reports import table, text
+from tfstrip_core.reports import github, summary, table, text
 
-
-def _input(name: str, default: str = "") -> str:
-    """Return an input as the runner passes it: capitals, dashes kept."""
-    return os.environ.get(f"INPUT_{name.upper()}", "").strip() or default
-
-
-def _lines(name: str) -> list[str]:
-    return [line.strip() for line in _input(name).splitlines() if line.strip()]
-
-
-def _choice(name: str, allowed: tuple[str, ...]) -> str:
-    value = _input(name, allowed[0])
-    if value not in allowed:
-        raise UsageError(f"{name} is {value!r}", f"say {' or '.join(word for word in allowed if word)}")
-    return value
+if TYPE_CHECKING:
+    from tfstrip_core.plan import Ema
+    from tfstrip_core.release.github import Attached
+    from tfstrip_core.verbs.strip import Profile
 
 
 def main() -> int:
-    """Strip what the inputs name into output-dir; return 0, or 2 with one sentence for the user."""
+    """Strip what the inputs name, and attach it to a release if there is a tag; return 0, or 2 with one sentence."""
     try:
-        patterns, output = _lines("models"), _input("output-dir", "dist")
-        if not patterns:
-            raise UsageError("the input models is empty", "name your models, one glob a line")
-        if _input("tag"):
-            raise UsageError("this version writes artifacts only", "leave the input tag empty")
-        profile = _choice("profile", ("inference", "serving"))
-        ema = _choice("ema", ("", "drop", "apply"))
-        inventories = artifacts.survey(artifacts.match(patterns, output))
-        results = artifacts.make(inventories, output, profile=profile, ema=ema, also=_lines("also"))  # type: ignore[arg-type]
+        bundle, attached = _run()
     except TfstripError as error:
-        print(f"tfstrip: {error}", file=sys.stderr)
+        sentence = str(error)
+        token = runner.option("token")
+        sentence = sentence.replace(token, "***") if token else sentence
+        print(github.command("error", "tfstrip", sentence))
+        print(f"tfstrip: {sentence}", file=sys.stderr)
         return 2
-    for result in results:
-        for line in text.strip_notices(result):
-            print(f"tfstrip: {line}", file=sys.stderr)
-    table.before_and_after(results)
-    print(f"{output}: {len(results)} artifact{'' if len(results) == 1 else 's'}, manifest.json, SHA256SUMS")
+    made, url = bundle.artifacts, attached.url if attached else ""
+    runner.put_summary(summary.published(made, url, draft=attached is not None and attached.draft))
+    runner.put_outputs(
+        {
+            "artifacts": json.dumps([_described(bundle.folder, artifact) for artifact in made]),
+            "checksums-file": bundle.checksums,
+            "manifest": bundle.manifest,
+            "bytes-before": str(sum(artifact.result.bytes_before for artifact in made)),
+            "bytes-after": str(sum(artifact.result.bytes_after for artifact in made)),
+            "release-url": url,
+        }
+    )
     return 0
 
 
+def _run() -> "tuple[artifacts.Bundle, Attached | None]":
+    patterns, output, tag = runner.lines("models"), runner.option("output-dir", "dist"), runner.option("tag")
+    profile = cast("Profile", runner.choice("profile", "inference", "serving"))
+    ema = cast("Ema", runner.choice("ema", "", "drop", "apply"))
+    runner.choice("prove", "bytes")
+    draft = runner.switch("draft")
+    if not patterns:
+        raise UsageError("the input models is empty", "name your models, one glob a line")
+    with runner.group("Models"):
+        inventories = artifacts.survey(artifacts.match(patterns, output))
+        for inventory in inventories:
+            print(text.read(inventory))
+        for line in github.problems(inventories):
+            print(line)
+    if not tag:
+        return _make(inventories, output, profile, ema), None
+    # Imported here only: without a release nothing of the network is loaded.
+    from tfstrip_core.release import github as hub
+
+    place = hub.place(tag, os.environ)
+    with hub.connect(place, runner.option("token")) as repository:
+        bundle = _make(inventories, output, profile, ema)
+        with runner.group(f"Release {tag}"):
+            attached = hub.attach(repository, place, hub.assets(bundle.paths), draft=draft)
+            for line in text.attached(attached.uploaded, attached.skipped):
+                print(line)
+    print(f"{'draft ' if attached.draft else ''}release {tag}: {attached.url}")
+    return bundle, attached
+
+
+def _make(inventories: Sequence[Inventory], output: str, profile: "Profile", ema: "Ema") -> artifacts.Bundle:
+    written = [output]
+    try:
+        with runner.group("Strip and prove"):
+            bundle = artifacts.make(inventories, output, profile=profile, ema=ema, also=runner.lines("also"))
+            written += bundle.paths
+            results = [artifact.result for artifact in bundle.artifacts]
+            for result in results:
+                for line in text.strip_notices(result):
+                    print(f"tfstrip: {line}", file=sys.stderr)
+            table.before_and_after(results)
+    finally:
+        runner.hand_over(written)
+    for line in github.kept(results):
+        print(line)
+    count = len(bundle.artifacts)
+    print(f"{text.shown(output)}: {count} artifact{'' if count == 1 else 's'}, manifest.json, SHA256SUMS")
+    return bundle
+
+
+def _described(folder: str, artifact: Artifact) -> dict[str, object]:
+    result = artifact.result
+    return {
+        "path": os.path.join(folder, artifact.name),
+        "source": result.source,
+        "format": result.inventory.format,
+        "bytes_before": result.bytes_before,
+        "bytes_after": result.bytes_after,
+        "sha256": artifact.sha256,
+    }
+
+
 if __name__ == "__main__":
-    sys.exit(main())
+    sys.exit(guarded(main))

@@ -31,6 +31,18 @@ class Found:
         self.error = error
 
 
+def expand(patterns: Iterable[str]) -> Iterator[tuple[str, list[str]]]:
+    """Yield each glob (`**` reaches into folders) with the paths that it matches; an existing path matches itself."""
+    import glob
+
+    for pattern in patterns:
+        if os.path.lexists(pattern):
+            yield pattern, [os.path.normpath(pattern)]
+        else:
+            hits = glob.iglob(pattern, recursive=True)
+            yield pattern, sorted({os.path.normpath(path) for path in hits})
+
+
 def discover(paths: Iterable[str]) -> Iterator[Found]:
     """Yield what each path names: itself, or for a directory that is no model every model below it.
 

@@ -79,3 +79,7 @@ class ProofFailed(TfstripError):
 
 class CannotReplace(TfstripError):
     """The result is proven, and cannot be put in place."""
+
+
+class CannotPublish(TfstripError):
+    """GitHub, or what a release already holds, does not allow what was asked."""

@@ -133,6 +133,16 @@ class StripResult:
 
 
 @dataclass(frozen=True, slots=True)
+class Artifact:
+    """A strip's result as it is published: `name` is its base name, the digests are SHA-256 in hex."""
+
+    name: str
+    sha256: str
+    source_sha256: str
+    result: StripResult
+
+
+@dataclass(frozen=True, slots=True)
 class Comparison:
     """A finished verify: `differences` is empty exactly when the two models are equal in DESIGN's sense."""
 

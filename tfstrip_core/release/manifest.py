@@ -10,22 +10,22 @@ from collections.abc import Iterable
 from typing import Any
 
 from tfstrip_core import __version__
-from tfstrip_core.inventory import StripResult
+from tfstrip_core.inventory import Artifact, StripResult
 
 SCHEMA = "tfstrip-manifest/1"
 
 
-def entry(result: StripResult, name: str, source_sha256: str, sha256: str) -> dict[str, Any]:
-    """Return one artifact's entry; sizes are in bytes, digests SHA-256 in hex."""
+def _entry(artifact: Artifact) -> dict[str, Any]:
+    result = artifact.result
     return {
-        "path": name,
+        "path": artifact.name,
         "source": result.source,
         "format": result.inventory.format,
         "writer": result.inventory.writer,
         "bytes_before": result.bytes_before,
         "bytes_after": result.bytes_after,
-        "source_sha256": source_sha256,
-        "sha256": sha256,
+        "source_sha256": artifact.source_sha256,
+        "sha256": artifact.sha256,
         "removed": _by_rule(result),
         "kept": [{"rule": finding.rule, "subject": finding.subject, "bytes": finding.bytes} for finding in result.kept],
         "proof": {"kept_tensors": result.proof.kept_tensors, "kept_bytes": result.proof.kept_bytes},
@@ -39,7 +39,7 @@ def _by_rule(result: StripResult) -> list[dict[str, Any]]:
     return [{"rule": rule, "subject": subject, "bytes": size} for (rule, subject), size in sorted(found.items())]
 
 
-def dumps(artifacts: Iterable[dict[str, Any]]) -> str:
-    """Return the manifest of these entries as JSON, sorted by asset name."""
-    listed = sorted(artifacts, key=lambda item: str(item["path"]))
+def dumps(artifacts: Iterable[Artifact]) -> str:
+    """Return the manifest of these artifacts as JSON, sorted by name; sizes are in bytes, digests SHA-256 in hex."""
+    listed = [_entry(artifact) for artifact in sorted(artifacts, key=lambda item: item.name)]
     return json.dumps({"schema": SCHEMA, "tool": f"tfstrip {__version__}", "artifacts": listed}, indent=1) + "\n"

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Iterator
 
 from tfstrip_core.errors import printable
-from tfstrip_core.inventory import Inventory
+from tfstrip_core.inventory import Finding, Inventory, StripResult
 from tfstrip_core.reports import text
 from tfstrip_core.rules import RULES
 
@@ -18,9 +18,29 @@ def _property(value: str) -> str:
     return _data(value).replace(":", "%3A").replace(",", "%2C")
 
 
+def command(level: str, title: str, message: str) -> str:
+    """Return a workflow command about no file; nothing in its words can end it or begin another."""
+    return f"::{level} title={_property(title)}::{_data(message)}"
+
+
 def annotation(level: str, path: str, title: str, message: str) -> str:
     """Return one workflow command; nothing in a file's name or content can end it or begin another."""
     return f"::{level} file={_property(path)},title={_property(title)}::{_data(message)}"
+
+
+def problems(inventories: Iterable[Inventory]) -> Iterator[str]:
+    """Yield an error for each file that cannot be stripped."""
+    for inventory in inventories:
+        if inventory.message:
+            yield annotation("error", inventory.path, f"tfstrip {inventory.verdict}", inventory.message)
+
+
+def kept(results: Iterable[StripResult]) -> Iterator[str]:
+    """Yield a warning, on its source, for each finding that a result still carries and that is no mere note."""
+    for result in results:
+        for found in result.kept:
+            if not RULES[found.rule].note:
+                yield _finding("warning", result.source, found, RULES[found.rule].remedy)
 
 
 def lines(inventories: Iterable[Inventory], *, pointers_fail: bool = False) -> Iterator[str]:
@@ -36,5 +56,9 @@ def lines(inventories: Iterable[Inventory], *, pointers_fail: bool = False) -> I
             if not rule.note:
                 level = "error" if rule.fails else "warning"
                 remedy = f"fix: {text.fix(inventory)}" if rule.fails else rule.remedy
-                message = f"{found.subject}: {text.size(found.bytes)}: {found.message}; {remedy}"
-                yield annotation(level, path, f"{rule.code} {rule.name}", message)
+                yield _finding(level, path, found, remedy)
+
+
+def _finding(level: str, path: str, found: Finding, remedy: str) -> str:
+    message = f"{found.subject}: {text.size(found.bytes)}: {found.message}; {remedy}"
+    return annotation(level, path, f"{found.rule} {RULES[found.rule].name}", message)

@@ -46,6 +46,14 @@ def problem(inventory: Inventory) -> str:
     return f"{shown(inventory.path)}: {inventory.verdict}: {inventory.message}"
 
 
+def read(inventory: Inventory) -> str:
+    """Return one line about a model that was read, or the sentence about one that could not be."""
+    if inventory.message:
+        return problem(inventory)
+    residue = f", {inventory.residue_bytes:,} of them residue" if inventory.residue_bytes else ""
+    return f"{shown(inventory.path)}: {inventory.verdict}: {inventory.format}, {size(inventory.bytes)}{residue}"
+
+
 def fix(inventory: Inventory, ema: str = "") -> str:
     """Return the command that strips the model, with every KEY, and with what `ema` decides."""
     keys = [found.subject for found in inventory.findings if found.rule == "TFS107"]
@@ -63,7 +71,10 @@ def quoted(word: str) -> str:
     return f"$'{''.join(escaped)}'"
 
 
-def _summary(models: Sequence[Inventory], unread: int) -> str:
+def summary(inventories: Sequence[Inventory]) -> str:
+    """Return what a check comes to, in one line."""
+    models = [inventory for inventory in inventories if inventory.format and not inventory.message]
+    unread = len([inventory for inventory in inventories if inventory.verdict not in _READ])
     residue = [inventory for inventory in models if inventory.verdict == "residue"]
     lost, whole = sum(inventory.residue_bytes for inventory in residue), sum(inventory.bytes for inventory in models)
     share = f"{lost * 100 // whole}" if whole and lost * 100 >= whole else "<1"
@@ -83,7 +94,7 @@ def check_lines(inventories: Sequence[Inventory]) -> Iterator[str]:
         for found in inventory.findings:
             if not RULES[found.rule].note:
                 yield finding(inventory.path, found)
-    yield _summary(models, len([inventory for inventory in inventories if inventory.verdict not in _READ]))
+    yield summary(inventories)
     failing = [inventory for inventory in models if rules.fails(inventory.findings)]
     for inventory in failing[:_COMMANDS]:
         yield f"fix: {fix(inventory)}"
@@ -134,6 +145,14 @@ def strip_notices(result: StripResult) -> Iterator[str]:
     if any(item.rule == "TFS201" for item in result.removed):
         target = shown(result.target)
         yield f"{target}: loss, metrics and optimizer settings are gone: call compile() before evaluate()"
+
+
+def attached(uploaded: Sequence[str], skipped: Sequence[str]) -> Iterator[str]:
+    """Yield what was sent to a release and what was there already."""
+    for name in uploaded:
+        yield f"{printable(name)}: uploaded, its digest compared"
+    for name in skipped:
+        yield f"{printable(name)}: there already with the same digest"
 
 
 def verify_lines(result: Comparison) -> Iterator[str]:

@@ -1,0 +1,36 @@
+"""The gate's door: inputs from INPUT_* variables, then check, annotations on the files, and the job's summary."""
+
+import sys
+
+from tfstrip_core import runner
+from tfstrip_core.discover import expand
+from tfstrip_core.errors import TfstripError, UsageError, printable
+from tfstrip_core.process import guarded
+from tfstrip_core.reports import github, summary, text
+from tfstrip_core.verbs.check import check
+
+
+def main() -> int:
+    """Check what the inputs name; return the exit code of `tfstrip check`."""
+    try:
+        paths = []
+        for pattern, found in expand(runner.lines("models") or ["."]):
+            if not found:
+                raise UsageError(f"models: {printable(pattern)} matches nothing", "correct the pattern or leave it out")
+            paths += found
+        require_lfs = runner.switch("require-lfs")
+        result = check(dict.fromkeys(paths), require_lfs=require_lfs)
+    except TfstripError as error:
+        print(github.command("error", "tfstrip", str(error)))
+        print(f"tfstrip: {error}", file=sys.stderr)
+        return 2
+    for line in github.lines(result.inventories, pointers_fail=require_lfs):
+        print(line)
+    for line in text.check_lines(result.inventories):
+        print(line)
+    runner.put_summary(summary.checked(result.inventories))
+    return result.exit_code
+
+
+if __name__ == "__main__":
+    sys.exit(guarded(main))

@@ -1,0 +1,113 @@
+"""What a job did, as Markdown for GitHub's step summary. Names are untrusted: every mark in them is an entity."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterable, Iterator, Sequence
+
+from tfstrip_core import rules
+from tfstrip_core.errors import printable
+from tfstrip_core.inventory import Artifact, Inventory
+from tfstrip_core.reports import text
+from tfstrip_core.rules import RULES
+
+# How each format is loaded for inference; the name is an asset's, of letters, digits and ".", "_", "+", "-".
+_LOAD = {
+    "keras-zip": 'keras.models.load_model("{name}")',
+    "keras-hdf5": 'keras.models.load_model("{name}", compile=False)',
+    "keras-hdf5-weights": 'model.load_weights("{name}")',
+}
+
+
+def published(artifacts: Sequence[Artifact], url: str = "", *, draft: bool = False) -> str:
+    """Return what was stripped: sizes before and after, where the bytes went, digests, how to load each artifact."""
+    return "\n".join([*_published(artifacts, url, draft), ""])
+
+
+def _published(artifacts: Sequence[Artifact], url: str, draft: bool) -> Iterator[str]:
+    results = [artifact.result for artifact in artifacts]
+    before, after = sum(item.bytes_before for item in results), sum(item.bytes_after for item in results)
+    yield "## Models without their training state"
+    yield ""
+    yield f"{before:,} bytes before, {after:,} bytes after ({_saved(before, after)} less)."
+    if url:
+        yield f"{'Draft of the release' if draft else 'Release'}: {_name(url)}."
+    yield "Every tensor kept was compared with the original, byte for byte."
+    yield ""
+    yield "| artifact | from | before | after | less | tensors proven |"
+    yield "| --- | --- | ---: | ---: | ---: | ---: |"
+    for artifact, result in zip(artifacts, results, strict=True):
+        sizes = f"{result.bytes_before:,} | {result.bytes_after:,} | {_saved(result.bytes_before, result.bytes_after)}"
+        yield f"| {_name(artifact.name)} | {_name(result.source)} | {sizes} | {result.proof.kept_tensors} |"
+    yield from _pie(artifacts)
+    yield from _kept(artifacts)
+    yield "<details><summary>SHA-256 digests, and how to load each artifact</summary>"
+    yield ""
+    yield "| artifact | SHA-256 | load it with |"
+    yield "| --- | --- | --- |"
+    for artifact in artifacts:
+        load = _LOAD.get(artifact.result.inventory.format, "{name}").format(name=artifact.name)
+        yield f"| {_name(artifact.name)} | `{artifact.sha256}` | {_name(load)} |"
+    yield ""
+    yield "</details>"
+
+
+def _saved(before: int, after: int) -> str:
+    return f"{(before - after) * 100 / before:.1f} %" if before else "0 %"
+
+
+def _pie(artifacts: Sequence[Artifact]) -> Iterator[str]:
+    """Yield where the bytes of all models together went; its labels are the rules' own names."""
+    parts: dict[str, int] = {}
+    for artifact in artifacts:
+        for item in artifact.result.removed:
+            label = f"{item.rule} {RULES[item.rule].name}"
+            parts[label] = parts.get(label, 0) + item.bytes
+    parts = {label: size for label, size in sorted(parts.items()) if size}
+    if parts:
+        yield from ("", "```mermaid", "pie showData title Where the bytes went")
+        yield f'    "kept" : {sum(artifact.result.bytes_after for artifact in artifacts)}'
+        for label, size in parts.items():
+            yield f'    "{label}" : {size}'
+        yield "```"
+    yield ""
+
+
+def _kept(artifacts: Iterable[Artifact]) -> Iterator[str]:
+    left = [(artifact, found) for artifact in artifacts for found in artifact.result.kept if not RULES[found.rule].note]
+    if left:
+        yield "Still in the artifacts, because only you can know what it is:"
+        yield ""
+        for artifact, found in left:
+            what = f"{found.rule} {RULES[found.rule].name}"
+            yield f"- {_name(artifact.name)}: {what}: {_name(found.subject)}, {text.size(found.bytes)}"
+        yield ""
+
+
+def checked(inventories: Sequence[Inventory]) -> str:
+    """Return what a check found: what fails it, with the command that fixes each, and what it comes to."""
+    return "\n".join([*_checked(inventories), ""])
+
+
+def _checked(inventories: Sequence[Inventory]) -> Iterator[str]:
+    yield "## Models checked for training state"
+    yield ""
+    yield text.summary(inventories)
+    yield ""
+    failing = [inventory for inventory in inventories if rules.fails(inventory.findings)]
+    if failing:
+        yield "| model | bytes | of them residue | fix |"
+        yield "| --- | ---: | ---: | --- |"
+        for item in failing:
+            sizes = f"{item.bytes:,} | {item.residue_bytes:,}"
+            yield f"| {_name(item.path)} | {sizes} | {_name(text.fix(item))} |"
+        yield ""
+    for item in inventories:
+        if item.message and item.verdict != "not-a-model":
+            yield f"- {_name(item.path)}: {item.verdict}: {_name(item.message)}"
+
+
+def _name(untrusted: str) -> str:
+    """Return text that came from a file or a file's name as code: no mark in it means anything to Markdown or HTML."""
+    marked = re.sub(r"[^\w ./-]", lambda mark: f"&#{ord(mark.group())};", printable(untrusted))
+    return f"<code>{marked.replace('_', '&#95;')}</code>"
