@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, cast
 
 from tfstrip_core import runner
 from tfstrip_core.errors import TfstripError, UsageError
-from tfstrip_core.inventory import Artifact, Inventory
+from tfstrip_core.inventory import Artifact
 from tfstrip_core.process import guarded
 from tfstrip_core.release import artifacts
 from tfstrip_core.reports import github, summary, table, text
@@ -59,14 +59,15 @@ def _run() -> "tuple[artifacts.Bundle, Attached | None]":
             print(text.read(inventory))
         for line in github.problems(inventories):
             print(line)
+        jobs = artifacts.plan(inventories, ema=ema, also=runner.lines("also"))
     if not tag:
-        return _make(inventories, output, profile, ema), None
+        return _make(jobs, output, profile), None
     # Imported here only: without a release nothing of the network is loaded.
     from tfstrip_core.release import github as hub
 
     place = hub.place(tag, os.environ)
     with hub.connect(place, runner.option("token")) as repository:
-        bundle = _make(inventories, output, profile, ema)
+        bundle = _make(jobs, output, profile)
         with runner.group(f"Release {tag}"):
             attached = hub.attach(repository, place, hub.assets(bundle.paths), draft=draft)
             for line in text.attached(attached.uploaded, attached.skipped):
@@ -75,11 +76,11 @@ def _run() -> "tuple[artifacts.Bundle, Attached | None]":
     return bundle, attached
 
 
-def _make(inventories: Sequence[Inventory], output: str, profile: "Profile", ema: "Ema") -> artifacts.Bundle:
+def _make(jobs: Sequence[artifacts.Job], output: str, profile: "Profile") -> artifacts.Bundle:
     written = [output]
     try:
         with runner.group("Strip and prove"):
-            bundle = artifacts.make(inventories, output, profile=profile, ema=ema, also=runner.lines("also"))
+            bundle = artifacts.make(jobs, output, profile)
             written += bundle.paths
             results = [artifact.result for artifact in bundle.artifacts]
             for result in results:

@@ -70,50 +70,61 @@ def survey(paths: Sequence[str]) -> list[Inventory]:
     return [examine(found) for found in discover(paths)]
 
 
-def make(
-    inventories: Sequence[Inventory],
-    output: str,
-    *,
-    profile: Profile = "inference",
-    ema: Ema = "",
-    also: Collection[str] = (),
-) -> Bundle:
-    """Strip and prove each model into the directory `output`, with manifest.json and SHA256SUMS beside them.
+@dataclass(frozen=True, slots=True)
+class Job:
+    """One model to strip, the name of its artifact, and the user's choices as far as they concern it."""
 
-    Clean models are copied. Everything is built in a sibling directory first: on any error nothing of it appears
-    in `output`. KEYs of `also` apply to the models that have them. Raises UsageError that names every inventory
-    which cannot be stripped, and what strip raises, with the file named.
+    inventory: Inventory
+    name: str
+    choices: Choices
+
+
+def plan(inventories: Sequence[Inventory], *, ema: Ema = "", also: Collection[str] = ()) -> list[Job]:
+    """Return what is to be made, before anything is: names that collide and files that cannot be stripped are errors.
+
+    KEYs of `also` apply to the models that have them. Raises UsageError.
     """
     bad = [f"{printable(inventory.path)} ({inventory.message})" for inventory in inventories if inventory.message]
     if bad:
         raise UsageError("not every match can be stripped: " + ", ".join(bad), "nothing was written")
     names = asset_names(inventory.path for inventory in inventories)
-    choices = {inventory.path: Choices(ema, _keys(inventory, also)) for inventory in inventories}
-    for key in set(also) - {key for choice in choices.values() for key in choice.also}:
+    jobs = [Job(item, names[item.path], Choices(ema, _keys(item, also))) for item in inventories]
+    for key in set(also) - {key for job in jobs for key in job.choices.also}:
         raise UsageError(f"also: {printable(key)} names nothing undecided in these models", "see tfstrip inspect")
+    return jobs
+
+
+def _keys(inventory: Inventory, also: Collection[str]) -> list[str]:
+    undecided = {finding.subject for finding in inventory.findings if finding.rule in ("TFS107", "TFS108")}
+    return [key for key in also if key in undecided]
+
+
+def make(jobs: Sequence[Job], output: str, profile: Profile = "inference") -> Bundle:
+    """Strip and prove each model into the directory `output`, with manifest.json and SHA256SUMS beside them.
+
+    Clean models are copied. Everything is built in a sibling directory first: on any error nothing of it appears
+    in `output`. Raises what strip raises, with the file named.
+    """
     try:
         os.makedirs(output, exist_ok=True)
-        return Bundle(output, tuple(_make(inventories, output, names, choices, profile)))
+        return Bundle(output, tuple(_make(jobs, output, profile)))
     except OSError as error:
         raise UsageError(
             f"output-dir: {printable(output)} cannot be written ({error.strerror})", "name another"
         ) from None
 
 
-def _make(
-    inventories: Sequence[Inventory], output: str, names: dict[str, str], choices: dict[str, Choices], profile: Profile
-) -> list[Artifact]:
+def _make(jobs: Sequence[Job], output: str, profile: Profile) -> list[Artifact]:
     made = []
     with replace.workshop(os.path.join(output, "artifacts")) as folder:
-        for inventory in inventories:
-            choice, name = choices[inventory.path], names[inventory.path]
-            built = os.path.join(folder, name)
+        for job in jobs:
+            source, built = job.inventory.path, os.path.join(folder, job.name)
             try:
-                result = strip(inventory.path, built, profile=profile, ema=choice.ema, also=choice.also)
+                result = strip(source, built, profile=profile, ema=job.choices.ema, also=job.choices.also)
             except TfstripError as error:
-                raise UsageError(f"{printable(inventory.path)}: {error.cause}", error.remedy) from None
-            result = with_values(result, target=os.path.join(output, name))
-            made.append(Artifact(name, checksums.sha256(built), checksums.sha256(inventory.path), result))
+                raise UsageError(f"{printable(source)}: {error.cause}", error.remedy) from None
+            result = with_values(result, target=os.path.join(output, job.name))
+            made.append(Artifact(job.name, checksums.sha256(built), checksums.sha256(source), result))
         text = manifest.dumps(made)
         _write(folder, MANIFEST, text)
         digests = [(item.name, item.sha256) for item in made]
@@ -129,8 +140,3 @@ def _write(folder: str, name: str, text: str) -> None:
     with open(path, "w", encoding="utf-8") as file:
         file.write(text)
     replace.open_mode(path)
-
-
-def _keys(inventory: Inventory, also: Collection[str]) -> list[str]:
-    undecided = {finding.subject for finding in inventory.findings if finding.rule in ("TFS107", "TFS108")}
-    return [key for key in also if key in undecided]

@@ -29,6 +29,7 @@ from tfstrip_core.release import checksums
 SIZE_LIMIT = 2 << 30  # an asset of exactly 2 GiB is refused
 MOST_ASSETS = 1000
 _TIMEOUT = 120  # seconds without a byte
+_BETWEEN_WRITES = 1.0  # seconds, as GitHub asks of its clients
 _PAUSES = (1.0, 4.0, 10.0)  # seconds between tries
 _LONGEST_PAUSE = 60.0
 
@@ -111,6 +112,8 @@ def connect(place: Place, token: str) -> Iterator[Repository]:
         timeout=_TIMEOUT,
         retry=None,  # its retries would send an upload again whose remains block the name
         per_page=100,
+        seconds_between_requests=None,
+        seconds_between_writes=_BETWEEN_WRITES,
         user_agent="tfstrip",
     )
     try:
@@ -233,7 +236,8 @@ def _upload(release: GitRelease, asset: Asset) -> None:
                 if left.state == "uploaded":
                     return  # the last try arrived after all, or another job was quicker: _compare tells
                 left.delete_asset()
-        release.upload_asset(asset.path, name=asset.name, content_type="application/octet-stream")
+        with open(asset.path, "rb") as file:
+            release.upload_asset_from_memory(file, asset.size, asset.name, "application/octet-stream")
 
     try:
         _insist(send)
