@@ -20,7 +20,7 @@ demo: .cache/demo/.installed
 
 # Tests in an environment of their own, TensorFlow included.
 test: $(VENV)/.test
-	TFSTRIP_INSTALLED=$(TFSTRIP_INSTALLED) $(BIN)/pytest $(ARGS)
+	PATH="$(abspath $(BIN)):$$PATH" TFSTRIP_INSTALLED=$(TFSTRIP_INSTALLED) $(BIN)/pytest $(ARGS)
 
 lint: $(VENV)/.lint
 	$(BIN)/ruff check .

@@ -37,11 +37,10 @@ def test_the_installed_package_is_under_test() -> None:
 def checkout(tmp_path: Path) -> Path:
     """A copy of what the README's commands need, so that they write nothing into the repository."""
     shutil.copytree(ROOT / "examples", tmp_path / "examples")
-    shutil.copy(ROOT / "entrypoint.py", tmp_path)
     return tmp_path
 
 
-@pytest.mark.parametrize("kind", ["command line", "entrypoint"])
+@pytest.mark.parametrize("kind", ["command line"])
 def test_the_readmes_shell_blocks_run_as_written(kind: str, checkout: Path) -> None:
     """Copied and pasted, the commands of the README succeed."""
     (script,) = blocks(kind)

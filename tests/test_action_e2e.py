@@ -1,0 +1,337 @@
+"""The real images: run by act against the strict server, and once in the runner's own layout."""
+
+import hashlib
+import json
+import os
+import re
+import shutil
+import subprocess
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+import requests
+import yaml
+from action_run import COMMIT, read_outputs
+from conftest import E2E, need, one
+from github_server import GitHub
+
+pytestmark = pytest.mark.e2e
+
+ROOT = Path(__file__).parents[1]
+BASE = "python:3.12-slim-bookworm"
+KERAS, HDF5 = one("keras3.15.1", "sequential.keras"), one("keras3.15.1", "sequential.h5")
+# The names that act gives to the images of the actions below; it builds none that is there already.
+ACTION = "act-tfstrip-tfstrip-v0-1-0-dockeraction"
+CHECK = "act-tfstrip-tfstrip-check-v0-1-0-check-dockeraction"
+SOURCES = ("action.yml", "check", "Dockerfile", "Dockerfile.check", "entrypoint.py", "tfstrip_core", "pyproject.toml")
+AFTERWARDS = """
+      - name: What the next step of a job can do
+        run: |
+          echo "outputs: $URL $BEFORE $AFTER $CHECKSUMS $MANIFEST"
+          echo "artifacts: $ARTIFACTS"
+          cd dist && sha256sum --check SHA256SUMS
+        env:
+          URL: ${{ steps.strip.outputs.release-url }}
+          BEFORE: ${{ steps.strip.outputs.bytes-before }}
+          AFTER: ${{ steps.strip.outputs.bytes-after }}
+          CHECKSUMS: ${{ steps.strip.outputs.checksums-file }}
+          MANIFEST: ${{ steps.strip.outputs.manifest }}
+          ARTIFACTS: ${{ steps.strip.outputs.artifacts }}
+"""
+
+
+def readme(kind: str) -> str:
+    """The workflow of the README that is marked so."""
+    (block,) = re.findall(rf"<!-- test: {kind} -->\n```yaml\n(.*?)```", (ROOT / "README.md").read_text(), re.DOTALL)
+    return str(block)
+
+
+@pytest.fixture(scope="module")
+def tool(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The Action's repository as a release has it, without what lies about in a work tree; both images are built."""
+    need("docker", "act", "git")
+    if subprocess.run(["docker", "info"], capture_output=True, check=False).returncode:
+        (pytest.fail if E2E else pytest.skip)("no Docker engine answers")
+    folder = tmp_path_factory.mktemp("tool")
+    for name in (*SOURCES, "README.md", "LICENSE", ".github/requirements"):
+        source, target = ROOT / name, folder / name
+        if source.is_dir():
+            shutil.copytree(source, target, ignore=shutil.ignore_patterns("__pycache__"))
+        else:
+            shutil.copy(source, target)
+    for tag, name in ((ACTION, "Dockerfile"), (CHECK, "Dockerfile.check")):
+        command = [
+            "docker",
+            "build",
+            "--label",
+            "tfstrip-test",
+            "--tag",
+            tag,
+            "--file",
+            str(folder / name),
+            str(folder),
+        ]
+        done = subprocess.run(command, capture_output=True, text=True, check=False)
+        assert done.returncode == 0, done.stdout[-3000:] + done.stderr[-3000:]
+    old = ["docker", "image", "prune", "--force", "--filter", "label=tfstrip-test"]  # what the new ones replaced
+    subprocess.run(old, capture_output=True, check=True)
+    return folder
+
+
+@pytest.fixture
+def hub() -> Iterator[GitHub]:
+    with GitHub() as server:
+        yield server
+        assert server.unknown == []
+
+
+@pytest.fixture
+def repository(tmp_path: Path) -> Path:
+    """A user's repository with two models, committed."""
+    folder = tmp_path / "models-repository"
+    (folder / "models" / "deep").mkdir(parents=True)
+    shutil.copy(KERAS.path, folder / "models" / "a.keras")
+    shutil.copy(HDF5.path, folder / "models" / "deep" / "b.h5")
+    return folder
+
+
+class Act:
+    """Runs a workflow of the user's repository with the real runner's stand-in."""
+
+    def __init__(self, repository: Path, tool: Path, hub: GitHub) -> None:
+        self.repository, self.tool, self.hub = repository, tool, hub
+
+    def __call__(self, workflow: str, event: str, payload: object) -> tuple[int, str]:
+        git = ["git", "-C", str(self.repository), "-c", "user.name=A", "-c", "user.email=a@example.org"]
+        path = self.repository / ".github" / "workflows" / "models.yml"
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_text(workflow)
+        for words in (["init", "-q", "-b", "main"], ["add", "-A"], ["commit", "-q", "--allow-empty", "-m", "Models"]):
+            subprocess.run([*git, *words], check=True)
+        subprocess.run([*git, "remote", "add", "origin", "https://github.com/acme/models.git"], check=False)
+        home = self.repository.parent / "home"
+        home.mkdir(exist_ok=True)
+        (home / "event.json").write_text(json.dumps(payload))
+        command = ["act", event, "-W", str(path), "-P", f"ubuntu-latest={BASE}", "--pull=false", "--rm"]
+        command += ["--rebuild=false", "--action-offline-mode", "--eventpath", str(home / "event.json")]
+        command += ["--local-repository", f"tfstrip/tfstrip@v0.1.0={self.tool}"]
+        command += ["--env", f"GITHUB_API_URL={self.hub.url}", "-s", f"GITHUB_TOKEN={self.hub.token}"]
+        done = subprocess.run(
+            command,
+            cwd=self.repository,
+            env={**os.environ, "HOME": str(home)},
+            stdin=subprocess.DEVNULL,
+            capture_output=True,
+            text=True,
+            check=False,
+        )
+        log = done.stdout + done.stderr
+        assert "docker build" not in log  # the image under test is the one that was built above
+        assert self.hub.token not in log
+        return done.returncode, log
+
+
+@pytest.fixture
+def act(repository: Path, tool: Path, hub: GitHub) -> Act:
+    return Act(repository, tool, hub)
+
+
+def fetched(hub: GitHub) -> dict[str, bytes]:
+    """What anybody can download from the one published release."""
+    (release,) = hub.releases
+    assert not release.draft
+    base = f"{hub.root}/acme/models/releases/download/{release.tag_name}"
+    answers = {asset.name: requests.get(f"{base}/{asset.name}", timeout=20) for asset in release.assets}
+    assert all(answer.ok for answer in answers.values())
+    return {name: answer.content for name, answer in answers.items()}
+
+
+def check_release(hub: GitHub, log: str) -> dict[str, bytes]:
+    """The release holds the right bytes, the same as in the job's folder and in its outputs."""
+    held = fetched(hub)
+    assert set(held) == {"a.keras", "b.h5", "manifest.json", "SHA256SUMS"}
+    for line in held["SHA256SUMS"].decode().splitlines():
+        digest, _, name = line.partition("  ")
+        assert hashlib.sha256(held[name]).hexdigest() == digest
+    for name in ("a.keras", "b.h5", "manifest.json"):
+        assert f"{name}: OK" in log
+    return held
+
+
+def test_the_readme_s_release_workflow_on_a_pushed_tag(act: Act, hub: GitHub, tmp_path: Path) -> None:
+    """Copied as it is: the release appears with the right bytes, which Keras loads; the next step has the outputs."""
+    code, log = act(readme("release workflow") + AFTERWARDS, "push", {"ref": "refs/tags/v1.2.3"})
+    assert code == 0, log
+    held = check_release(hub, log)
+    assert hub.releases[0].tag_name == "v1.2.3"
+    described = json.loads(re.findall(r"\| artifacts: (\[.*\])", log)[0])
+    assert {item["source"] for item in described} == {"models/a.keras", "models/deep/b.h5"}
+    for item in described:
+        assert item["sha256"] == hashlib.sha256(held[Path(item["path"]).name]).hexdigest()
+    after = len(held["a.keras"]) + len(held["b.h5"])
+    before = sum(os.path.getsize(model.path) for model in (KERAS, HDF5))
+    assert f"{before} {after} dist/SHA256SUMS dist/manifest.json" in log
+    load_and_predict(held, tmp_path)
+
+
+def load_and_predict(held: dict[str, bytes], folder: Path) -> None:
+    """What was downloaded predicts in Keras, bit for bit, what the original predicts."""
+    if not E2E:
+        pytest.importorskip("keras", minversion="3")
+    for name, original in (("a.keras", KERAS), ("b.h5", HDF5)):
+        (folder / name).write_bytes(held[name])
+        code = (
+            "import sys, keras, numpy as np\n"
+            "models = [keras.models.load_model(path, compile=False) for path in sys.argv[1:3]]\n"
+            "x = np.load(sys.argv[3])['x0']\n"
+            "left, right = (np.asarray(model.predict(x, verbose=0)) for model in models)\n"
+            "assert left.size and left.tobytes() == right.tobytes()\n"
+            "weights = models[1].get_weights()\n"
+            "weights[0].view(np.uint32).flat[0] ^= 1 << 22\n"
+            "models[1].set_weights(weights)\n"
+            "assert np.asarray(models[1].predict(x, verbose=0)).tobytes() != left.tobytes()\n"
+        )
+        environment = {**os.environ, "TF_CPP_MIN_LOG_LEVEL": "3", "CUDA_VISIBLE_DEVICES": "-1"}
+        command = [sys.executable, "-c", code, original.path, str(folder / name), str(original.io)]
+        done = subprocess.run(command, env=environment, capture_output=True, text=True, check=False)
+        assert done.returncode == 0, done.stderr
+
+
+def test_a_published_release_gets_its_artifacts(act: Act, hub: GitHub) -> None:
+    """On the release event the tag is the release's, whose words stay."""
+    hub.add_release("v2", name="Two", body="By hand.")
+    workflow = readme("release workflow").replace('push:\n    tags: ["v*"]', "release:\n    types: [published]")
+    assert "release:\n" in workflow
+    code, log = act(workflow + AFTERWARDS, "release", {"action": "published", "release": {"tag_name": "v2"}})
+    assert code == 0, log
+    check_release(hub, log)
+    assert (hub.releases[0].name, hub.releases[0].body) == ("Two", "By hand.")
+
+
+def test_without_a_tag_there_are_artifacts_and_no_release(act: Act, hub: GitHub) -> None:
+    """workflow_dispatch on a branch: the next step has the files, GitHub's API is never asked."""
+    workflow = readme("release workflow").replace('push:\n    tags: ["v*"]', "workflow_dispatch:")
+    code, log = act(workflow + AFTERWARDS, "workflow_dispatch", {"ref": "refs/heads/main"})
+    assert code == 0, log
+    assert "a.keras: OK" in log
+    assert hub.requests == []
+
+
+def test_an_empty_tag_means_artifacts_only_even_on_a_pushed_tag(act: Act, hub: GitHub) -> None:
+    """A workflow can say that it wants no release."""
+    workflow = readme("release workflow").replace(
+        "        with:\n          models", '        with:\n          tag: ""\n          models'
+    )
+    assert 'tag: ""' in workflow
+    code, log = act(workflow + AFTERWARDS, "push", {"ref": "refs/tags/v1"})
+    assert code == 0, log
+    assert "a.keras: OK" in log
+    assert hub.requests == []
+
+
+def test_the_readme_s_gate_fails_a_pull_request_and_annotates_it(act: Act, repository: Path, hub: GitHub) -> None:
+    """Copied as it is: red for models with optimizer state, named one by one; green when they are stripped."""
+    payload = {"action": "opened", "pull_request": {"number": 1, "head": {"ref": "x"}, "base": {"ref": "main"}}}
+    code, log = act(readme("gate workflow"), "pull_request", payload)
+    assert code != 0
+    for name in ("models/a.keras", "models/deep/b.h5"):
+        assert f"::error file={name},title=TFS101 optimizer-state::" in log
+    for name in ("a.keras", "deep/b.h5"):
+        path = str(repository / "models" / name)
+        subprocess.run([sys.executable, "-m", "tfstrip_core", "strip", "--in-place", path], check=True)
+    code, log = act(readme("gate workflow"), "pull_request", payload)
+    assert code == 0, log
+    assert "2 models checked: no residue" in log
+
+
+def runner(folder: Path, image: str, **inputs: str) -> tuple[subprocess.CompletedProcess[str], dict[str, str], str]:
+    """Run an image with the mounts, the variables and the user of GitHub's own runner."""
+    mounts = {name: folder / name for name in ("home", "workflow", "file_commands", "workspace")}
+    for path in mounts.values():
+        path.mkdir(exist_ok=True)
+    for name in ("output", "summary"):
+        (mounts["file_commands"] / name).write_text("")
+    variables = {
+        "HOME": "/github/home",
+        "PATH": "/home/runner/bin:/usr/bin",
+        "PYTHONPATH": "/github/workspace",
+        "GITHUB_ACTIONS": "true",
+        "GITHUB_WORKSPACE": "/github/workspace",
+        "GITHUB_OUTPUT": "/github/file_commands/output",
+        "GITHUB_STEP_SUMMARY": "/github/file_commands/summary",
+        "GITHUB_SHA": COMMIT,
+        **{f"INPUT_{name.replace('_', '-').upper()}": value for name, value in inputs.items()},
+    }
+    command = ["docker", "run", "--rm", "--network", "none", "--workdir", "/github/workspace"]
+    command += [word for name, path in mounts.items() for word in ("--volume", f"{path}:/github/{name}")]
+    command += [word for name, value in variables.items() for word in ("--env", f"{name}={value}")]
+    done = subprocess.run([*command, image], capture_output=True, text=True, check=False)
+    outputs = read_outputs((mounts["file_commands"] / "output").read_text())
+    return done, outputs, (mounts["file_commands"] / "summary").read_text()
+
+
+@pytest.fixture
+def workspace(tmp_path: Path, tool: Path) -> Path:
+    """A work tree that belongs to the runner's user, with code in it that Python would import if it could."""
+    folder = tmp_path / "workspace"
+    (folder / "models").mkdir(parents=True)
+    shutil.copy(KERAS.path, folder / "models" / "a.keras")
+    for name in ("sitecustomize.py", "usercustomize.py", "json.py", "tfstrip_core.py"):
+        (folder / name).write_text("raise SystemExit('the workspace was imported')\n")
+    for path in (folder, *folder.rglob("*")):
+        if os.geteuid() == 0:
+            os.chown(path, 1001, 1001)
+    return folder
+
+
+def test_the_image_in_the_runner_s_layout(workspace: Path, tmp_path: Path) -> None:
+    """File commands are written, nothing of the workspace is imported, and what is left belongs to its owner."""
+    done, outputs, summary = runner(tmp_path, ACTION, models="models/*.keras", output_dir="out/dist")
+    assert done.returncode == 0, done.stdout + done.stderr
+    (described,) = json.loads(outputs["artifacts"])
+    made = workspace / "out" / "dist" / "a.keras"
+    assert described["sha256"] == hashlib.sha256(made.read_bytes()).hexdigest()
+    assert described["sha256"] in summary
+    owner = workspace.stat().st_uid
+    assert {path.stat().st_uid for path in workspace.rglob("*")} == {owner}
+
+
+def test_a_job_that_fails_leaves_nothing_of_root_s(workspace: Path, tmp_path: Path) -> None:
+    """Also the folder that was made before the strip refused."""
+    shutil.copy(one("keras3.15.1", "ema_mid_fit.keras").path, workspace / "models" / "e.keras")
+    os.chown(workspace / "models" / "e.keras", workspace.stat().st_uid, -1)
+    done, outputs, _ = runner(tmp_path, ACTION, models="models/*.keras")
+    assert done.returncode == 2
+    assert "--ema" in done.stderr
+    assert outputs == {}
+    assert {path.stat().st_uid for path in workspace.rglob("*")} == {workspace.stat().st_uid}
+
+
+def test_the_gate_s_image_holds_no_framework(tool: Path) -> None:
+    """The gate is small: no TensorFlow, no Keras, nothing of the network."""
+    command = ["docker", "run", "--rm", "--entrypoint", "/usr/local/bin/python", CHECK, "-c"]
+    names = ("tensorflow", "keras", "github", "requests")
+    code = f"import importlib.util; print([name for name in {names} if importlib.util.find_spec(name)])"
+    assert subprocess.run([*command, code], capture_output=True, text=True, check=True).stdout.strip() == "[]"
+    size = subprocess.run(
+        ["docker", "image", "inspect", "--format", "{{.Size}}", CHECK],
+        capture_output=True,
+        text=True,
+        check=True,
+    )
+    assert int(size.stdout) < 300_000_000
+
+
+def test_action_files_and_readme_agree() -> None:
+    """Every input and output of action.yml is in the README, and the entry points read no others."""
+    action = yaml.safe_load((ROOT / "action.yml").read_text())
+    text = (ROOT / "README.md").read_text()
+    for name in (*action["inputs"], *action["outputs"]):
+        assert f"`{name}`" in text, name
+    read = re.findall(r'runner\.\w+\("([a-z-]+)"', (ROOT / "entrypoint.py").read_text())
+    assert set(read) == set(action["inputs"])
+    gate = yaml.safe_load((ROOT / "check" / "action.yml").read_text())
+    read = re.findall(r'runner\.\w+\("([a-z-]+)"', (ROOT / "check" / "gate.py").read_text())
+    assert set(read) == set(gate["inputs"])
