@@ -85,6 +85,8 @@ def _footer(file: BinaryIO, length: int) -> tuple[_Handle, _Handle]:
         raise _damaged("has no end: it was cut off, or is no table")
     metaindex, at = _handle(footer[:-8], 0)
     index, _ = _handle(footer[:-8], at)
+    if footer != b"".join(map(put_varint, (*metaindex, *index))).ljust(_FOOTER - 8, b"\0") + MAGIC:
+        raise _damaged("has a damaged end")
     if max(_end(metaindex), _end(index)) > length:
         raise _damaged("promises more bytes than the file has")
     return metaindex, index
