@@ -15,6 +15,7 @@ from tfstrip_core.errors import Refused, Unreadable
 KEY = "_CHECKPOINTABLE_OBJECT_GRAPH"  # the bundle's key of the graph, a scalar string
 MAX_BYTES = 64 << 20
 MAX_PARTS = 1_000_000  # nodes, edges, attributes and slots together
+_NODES = 1 << 3 | 2
 
 
 @dataclass(frozen=True, slots=True)
@@ -92,7 +93,7 @@ def _lie(what: str) -> Refused:
 def _message(proto: bytes) -> object_graph_pb2.Graph:
     if len(proto) > MAX_BYTES:
         raise Refused(f"the checkpoint's object graph is {len(proto):,} bytes", "no model needs that much")
-    check_count(proto, MAX_PARTS, "the checkpoint's object graph")
+    check_count(proto, _NODES, MAX_PARTS, "the checkpoint's object graph")
     try:
         message: object_graph_pb2.Graph = object_graph_pb2.Graph.FromString(proto)
     except DecodeError:

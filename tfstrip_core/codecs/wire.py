@@ -36,11 +36,17 @@ def put_varint(value: int) -> bytes:
     return bytes(out)
 
 
-def _fields(data: bytes, start: int, end: int) -> Iterator[tuple[int, int]]:
-    """Yield where each field's content of the message in data[start:end] lies; (0, 0) where it is no message."""
+def _fields(data: bytes, start: int, end: int) -> Iterator[tuple[int, int, int]]:
+    """Yield the number of each field of the message in data[start:end] and where its content lies.
+
+    Raises Unreadable where these are the bytes of no message.
+    """
     at = start
     while at < end:
-        tag, at = varint(data, at)
+        if data[at] < 0x80:
+            tag, at = data[at], at + 1
+        else:
+            tag, at = varint(data, at)
         kind, begin = tag & 7, at
         if kind == 0:
             _, at = varint(data, at)
@@ -53,18 +59,19 @@ def _fields(data: bytes, start: int, end: int) -> Iterator[tuple[int, int]]:
             raise Unreadable("a message in the file is damaged", "get a good copy")
         if at > end:
             raise Unreadable("a message in the file is cut off", "get a good copy")
-        yield (begin, at) if kind == 2 else (0, 0)
+        yield tag, begin, at
 
 
-def check_count(data: bytes, limit: int, what: str) -> None:
-    """Raise Refused where a message and the messages in it have over `limit` fields, before a parser allocates them.
+def check_count(data: bytes, tag: int, limit: int, what: str) -> None:
+    """Raise Refused where a message and the messages in its fields `tag` have over `limit` fields together.
 
-    An empty message is two bytes in a file and fifty in memory. Raises Unreadable where `data` is no message.
+    An empty message is two bytes in a file and fifty in memory, so this comes before a parser allocates them. `tag` is
+    a field's number times 8, plus 2. Raises Unreadable where `data` is no message.
     """
     count = 0
-    for begin, end in _fields(data, 0, len(data)):
+    for found, begin, end in _fields(data, 0, len(data)):
         count += 1
-        for _ in _fields(data, begin, end):
+        for _ in _fields(data, begin, end) if found == tag else ():
             count += 1
             if count > limit:
                 break
