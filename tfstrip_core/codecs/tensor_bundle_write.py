@@ -70,7 +70,8 @@ def write(source: Bundle, prefix: str, tensors: Mapping[str, Entry | Fresh]) -> 
                 copies += zip((slice_keys.encode(stored, cut) for cut in tensor.slices), tensor.parts, strict=True)
             else:
                 copies.append((stored, tensor))
-    copies.sort(key=lambda item: (item[1].shard, item[1].offset, item[0]))
+    # At one place there may be tensors without bytes, which were written first.
+    copies.sort(key=lambda item: (item[1].shard, item[1].offset, item[1].size, item[0]))
     new = sorted((to_bytes(key), tensor) for key, tensor in tensors.items() if isinstance(tensor, Fresh))
     with opened(source) as data, open(shard_path(prefix, 0, 1), "xb") as out:
         offset = 0
