@@ -148,6 +148,18 @@ def test_keys_that_grow_by_sharing_are_bounded() -> None:
     within(20, 100 << 20, table([(b"b", block(entry(long) + tails))]))
 
 
+def test_keys_are_bounded_over_all_blocks(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Each block within the limit, many of them beyond it: the sum counts."""
+    monkeypatch.setattr(sstable, "MAX_TABLE", 5000)
+    blocks = []
+    for name in (b"a", b"b", b"c"):
+        key = name * 1000
+        blocks.append((name + b"\xff", block(entry(key) + entry(b"x", shared=1000))))
+    assert len(read(table(blocks[:2]))) == 4
+    with pytest.raises(Refused, match="too long"):
+        read(table(blocks))
+
+
 def test_entries_are_bounded(monkeypatch: pytest.MonkeyPatch) -> None:
     """Five bytes of a file for each entry must not become hundreds in memory without end, in one block or in many."""
     monkeypatch.setattr(sstable, "MAX_ENTRIES", 100)
@@ -177,6 +189,15 @@ def test_handles_beyond_the_file_allocate_nothing() -> None:
         read(SMALL[:-48] + footer((0, 8), (1, 1 << 63)))
     with pytest.raises(Refused):
         read(table([(b"e", TWO)], handles=[(0, 1 << 63)]))
+
+
+def test_one_block_is_not_index_and_metaindex() -> None:
+    """The footer has no checksum: handles that point to one block, or to the footer itself, are damage."""
+    index = sstable._footer(io.BytesIO(SMALL), len(SMALL))[1]
+    assert read(SMALL[:-48] + footer((index[0] - 13, 8), index)) == read(SMALL)
+    for metaindex in (index, (len(SMALL) - 48, 8)):
+        with pytest.raises(Unreadable, match="outside its place"):
+            read(SMALL[:-48] + footer(metaindex, index))
 
 
 def literal(data: bytes) -> bytes:

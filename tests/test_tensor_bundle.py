@@ -221,7 +221,6 @@ LIES = {
     "strings in no bytes": {"dtype": tb.STRING, "shape": bundle_pb2.Shape(dim=[bundle_pb2.Dim(size=1 << 40)])},
     "variants in no bytes": {"dtype": tb.VARIANT, "shape": bundle_pb2.Shape(dim=[bundle_pb2.Dim(size=1 << 40)])},
     "slices and bytes": {"slices": [bundle_pb2.Slice(extent=[bundle_pb2.Extent()])]},
-    "an entry of a megabyte": {"slices": [bundle_pb2.Slice()] * 600_000, "size": 0},
 }
 
 
@@ -241,6 +240,15 @@ def test_an_entry_that_lies_is_refused(lie: str, tmp_path: Path) -> None:
 
 def _only(entry: bundle_pb2.Entry, field: str) -> bundle_pb2.Entry:
     return bundle_pb2.Entry(**{field: getattr(entry, field)})
+
+
+def test_an_entry_of_a_megabyte_is_refused(tmp_path: Path) -> None:
+    """A parser would make a hundred megabytes of it before anybody sees what is in it."""
+    entries = bundle(tmp_path / "a", THREE)
+    entries[b"b"].MergeFrom(bundle_pb2.Entry.FromString(b"\xa2\x06" + varint(1 << 20) + bytes(1 << 20)))
+    index(tmp_path / "a", entries)
+    with pytest.raises(Refused, match="in 1,048,"):
+        tb.read(str(tmp_path / "a"))
 
 
 def test_a_type_that_is_not_known_is_copied_raw(tmp_path: Path) -> None:
@@ -351,6 +359,11 @@ def flat(entries: dict[bytes, bundle_pb2.Entry]) -> None:
     del entries[b"v"].shape.dim[1]
 
 
+def nested(entries: dict[bytes, bundle_pb2.Entry]) -> None:
+    entries[part_key(2, 1)].size = 0
+    entries[part_key(2, 1)].slices.append(cut(0, 1))
+
+
 def doubled(entries: dict[bytes, bundle_pb2.Entry]) -> None:
     entries[b"v"].slices.append(cut(2, 1))
 
@@ -365,8 +378,18 @@ def doubled(entries: dict[bytes, bundle_pb2.Entry]) -> None:
         ({"x": outside}, Refused),
         ({"x": flat}, Refused),
         ({"x": doubled}, Unreadable),
+        ({"x": nested}, Refused),
     ],
-    ids=["orphans", "a part lacking", "another type", "another shape", "outside", "another rank", "one part twice"],
+    ids=[
+        "orphans",
+        "a part lacking",
+        "another type",
+        "another shape",
+        "outside",
+        "another rank",
+        "one part twice",
+        "parts of a part",
+    ],
 )
 def test_parts_that_do_not_fit_are_no_variable(
     change: dict[str, object], error: type[Exception], tmp_path: Path
@@ -410,6 +433,14 @@ def test_keys_of_parts_are_the_ordered_code(name: bytes, extents: list[tuple[int
     numbers = b"".join(signed(number) for extent in extents for number in extent)
     dims = bytes([1, len(extents)]) if extents else b"\0"
     assert slice_keys.encode(name, tuple(extents)) == b"\0" + escaped + b"\0\x01" + dims + numbers
+
+
+def test_the_shape_of_a_part_lies_in_the_variable() -> None:
+    """Whole dimensions and pieces have their shape; what begins before, ends behind or has another rank has none."""
+    assert slice_keys.shape_of(((1, 2), (0, -1)), (3, 5)) == (2, 5)
+    assert slice_keys.shape_of((), ()) == ()
+    for extents in (((-1, 2), (0, -1)), ((2, 2), (0, -1)), ((1, -2), (0, -1)), ((1, 2),), ((1, -1), (0, -1))):
+        assert slice_keys.shape_of(extents, (3, 5)) is None
 
 
 def strings(values: list[bytes]) -> bytes:

@@ -127,7 +127,7 @@ def without(graph: Graph, nodes: Collection[int], keys: Collection[str] = ()) ->
     if not all(0 < number < len(graph.nodes) for number in gone):
         raise ValueError("only nodes beyond the root can go")
     keys = frozenset(keys)
-    message = _message(graph.proto)
+    message = object_graph_pb2.Graph.FromString(graph.proto)  # which parse() has checked
     for number, node in enumerate(message.nodes):
         if number in gone:
             flagged = node.HasField("has_checkpoint_values")

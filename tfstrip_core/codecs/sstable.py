@@ -179,8 +179,7 @@ def _entries(content: bytes, room: int, count: int) -> list[tuple[bytes, bytes]]
         at += unshared
         found.append((key, content[at : at + size]))
         at += size
-    # An empty block has one place to begin, at its end.
-    if passed != (restarts if found else 0) or (not found and restarts > 1):
+    if found and passed != restarts:
         raise _lie("has places to begin in the middle of entries")
     return found
 
