@@ -54,10 +54,11 @@ def entries(file: BinaryIO) -> Iterator[tuple[bytes, bytes]]:
     first, second = sorted((metaindex, index))
     if _end(first) > second[0] or _end(second) > length - _FOOTER:
         raise _damaged("has an index outside its place")  # no checksum covers the footer
-    _content(file, metaindex, MAX_SNAPPY)
-    packed, content = _content(file, index, MAX_SNAPPY)
+    snappy = MAX_SNAPPY - _content(file, metaindex, MAX_SNAPPY)[0]
+    packed, content = _content(file, index, snappy)
+    snappy -= packed
     handles = _entries(content, MAX_TABLE, MAX_ENTRIES)
-    room, count, snappy, end, bound = MAX_TABLE, MAX_ENTRIES, MAX_SNAPPY - packed, 0, None
+    room, count, end, bound = MAX_TABLE, MAX_ENTRIES, 0, None
     for limit, value in handles:
         handle, rest = _handle(value, 0)
         if rest != len(value) or handle[0] < end or _end(handle) > first[0]:
