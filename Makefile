@@ -7,7 +7,7 @@ PACKAGE ?= --editable .
 FRAMEWORK ?= $(if $(filter Linux-x86_64,$(shell uname -sm | tr ' ' -)),tensorflow-cpu,tensorflow)
 PIP = $(BIN)/python -m pip install --quiet --disable-pip-version-check
 
-.PHONY: demo test lint writers bench fuzz locks clean
+.PHONY: demo test lint protos writers bench fuzz locks clean
 
 # The main job on a real example: core install only, no TensorFlow.
 demo: .cache/demo/.installed
@@ -39,6 +39,12 @@ $(VENV)/.lint: pyproject.toml
 	$(PIP) "pip>=25.1"
 	$(PIP) --editable . --group lint
 	touch $@
+
+# The generated modules, anew: by the compiler whose output runs on protobuf 4.25 and on all later ones. Needs Python 3.10 to 3.12.
+protos:
+	$(PYTHON) -m venv .cache/protos
+	.cache/protos/bin/python -m pip install --quiet --disable-pip-version-check "grpcio-tools==1.62.3" "setuptools<81"
+	.cache/protos/bin/python -m grpc_tools.protoc -I. --python_out=. --pyi_out=. tfstrip_core/codecs/protos/*.proto
 
 # Slow campaigns, on demand: remake the fixtures in their writers' environments; measure.
 writers:
