@@ -1,0 +1,259 @@
+"""Finding optimizers, averages, metrics and counters in a checkpoint's object graph, by structure and never by key.
+
+Keras 3 keys a model's own kernels `optimizer/_trainable_variables/0`, and for layers held in a plain list that is the
+only place which leads to them. So what an optimizer trains stays, wherever it is named; what goes are the variables
+that only an optimizer holds: its slots, its own lists of variables, its scalars.
+"""
+
+from __future__ import annotations
+
+import re
+from collections import deque
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+
+from tfstrip_core.codecs.object_graph import Graph, reachable
+from tfstrip_core.inventory import Finding, Role, Tensor
+
+TRAINED = "_trainable_variables"
+_AVERAGES = "_model_variables_moving_average"
+_STEPS = ("_iterations", "iterations")  # the latter is Keras 3.4's
+# Lists of slots that the frameworks' own optimizers keep; others may be averages, which only their values can tell.
+_SLOT_LISTS = re.compile(
+    r"_?(momentums?|velocit(y|ies)(_hats?)?|accumulators?|linears?|m|v|u|r|c|vhats?|rms|average_gradients?"
+    r"|accumulated_(grads|delta_vars|gradients)|"
+    + _AVERAGES
+    + ")"
+)
+_SLOT_NAMES = re.compile(
+    r"m|v|vhat|momentum|rms|mg|accumulator|accum_grad|accum_var|linear|gradient_accumulator"
+    r"|(Adam|AdaMax|Adagrad|Momentum|RMSProp|Ftrl|Adadelta)(_\d+)?"
+)
+_AVERAGE_NAMES = re.compile(r"average|slow")
+_AVERAGE_FULL = re.compile(r"/(average|slow)(_\d+)?/|_average(_\d+)?$")
+_OF_OPTIMIZER = "held by the optimizer alone"
+_UNSEEN = "averages of the weights, which may differ from them: strip compares the two, and asks if they do"
+
+
+@dataclass(frozen=True, slots=True)
+class State:
+    """What a graph says of each key: its role, and the findings (roots are "#N" for the nodes that go with them)."""
+
+    roles: Mapping[str, Role]
+    findings: tuple[Finding, ...]
+
+
+def judge(graph: Graph, tensors: Sequence[Tensor]) -> State:
+    """Return the roles and findings of an object-based checkpoint whose tensors are named by their keys."""
+    return _Judge(graph, tensors).state()
+
+
+class _Judge:
+    """The graph with what is asked of it again and again worked out once."""
+
+    def __init__(self, graph: Graph, tensors: Sequence[Tensor]) -> None:
+        self.nodes = graph.nodes
+        self.tensors = {tensor.name: tensor for tensor in tensors}
+        self.children = [{child.name: child.node for child in node.children} for node in self.nodes]
+        self.paths = self._paths()
+        self.proven, suspected, pattern = [], [], []
+        for number in range(len(self.nodes)):
+            certain = self._certainty(number)
+            (self.proven if certain == "TFS101" else suspected if certain == "TFS107" else pattern).extend(
+                [number] if certain else []
+            )
+        lists = [self.children[n][TRAINED] for n in self.proven + suspected + pattern if TRAINED in self.children[n]]
+        self.trained = reachable(self.nodes, lists)
+        self.kept = reachable(self.nodes, (0,), self.proven) | self.trained
+        self.suspects = [(number, "TFS107") for number in suspected] + [(number, "TFS108") for number in pattern]
+
+    def _paths(self) -> dict[int, str]:
+        """Return the shortest way to each node that the root leads to."""
+        found, todo = {0: ""}, deque([0])
+        while todo:
+            number = todo.popleft()
+            for child in self.nodes[number].children:
+                if child.node not in found:
+                    found[child.node] = f"{found[number]}/{child.name}".lstrip("/")
+                    todo.append(child.node)
+        return found
+
+    # What a node is.
+
+    def _keys(self, number: int) -> list[str]:
+        return [item.key for item in self.nodes[number].attributes]
+
+    def _scalar(self, number: int) -> bool:
+        """Whether a node is a variable of no dimensions and nothing else."""
+        return not self.nodes[number].children and self._values(number) == [()]
+
+    def _values(self, number: int) -> list[tuple[int, ...]]:
+        return [self.tensors[key].shape for key in self._keys(number) if key in self.tensors]
+
+    def _array(self, number: int) -> bool:
+        return any(shape for shape in self._values(number))
+
+    def _certainty(self, number: int) -> str:
+        """Return the rule that a node fires as an optimizer: TFS101 proven, TFS107 and TFS108 not, "" for none."""
+        node, children = self.nodes[number], self.children[number]
+        if node.slots:
+            return "TFS101"
+        steps = {children[name] for name in _STEPS if name in children}
+        variables = self.children[children["_variables"]] if "_variables" in children else {}
+        if variables.get("0") in steps:
+            whole = all(self._scalar(step) and self._is_integer(step) for step in steps)
+            own = any(self._array(child) for child in children.values())
+            return "TFS101" if whole and number and not own else "TFS107"
+        if "iter" in children and children.keys() & {"decay", "learning_rate"}:
+            leaves = all(self._scalar(child) or not self._holds_values(child) for child in children.values())
+            return "TFS101" if number and leaves and self._scalar(children["iter"]) else "TFS108"
+        return ""
+
+    def _is_integer(self, number: int) -> bool:
+        return all(self.tensors[key].dtype.startswith(("int", "uint")) for key in self._keys(number))
+
+    def _holds_values(self, number: int) -> bool:
+        return any(self._keys(inner) for inner in reachable(self.nodes, (number,)))
+
+    # What an optimizer holds.
+
+    def _own(self, number: int) -> tuple[set[int], set[int]]:
+        """Return the nodes that go with a proven optimizer, and those under it that have another form and stay.
+
+        What goes: slots, scalars at any depth, and members of its lists of variables; the same of the optimizers
+        that it wraps. A layer or a model that hangs on an optimizer is none of these.
+        """
+        inside = reachable(self.nodes, (number,), self.trained)
+        optimizers = [inner for inner in inside if inner == number or inner in self.proven]
+        goes = {inner for inner in inside if not self._array(inner)}
+        for optimizer in optimizers:
+            goes |= {slot.slot for slot in self.nodes[optimizer].slots}
+            for child in self.children[optimizer].values():
+                members = self.children[child]
+                if members and all(name.isdigit() and not self.nodes[node].children for name, node in members.items()):
+                    goes |= set(members.values())
+        goes = {inner for inner in goes if self.nodes[inner].saver is None} - self.kept
+        return goes, set(inside) - goes - self.kept
+
+    def state(self) -> State:
+        """Return the roles and findings."""
+        findings = list(self._pipelines())
+        claimed = {name for finding in findings for name in finding.tensors}
+        outer = [number for number in self.proven if not self._is_inner(number)]
+        for number in sorted(outer, key=lambda item: self.paths.get(item, "~")):
+            for finding in self._of_optimizer(number, claimed):
+                claimed |= set(finding.tensors)
+                findings.append(finding)
+        findings += self._suspected(claimed)
+        claimed = {name for finding in findings for name in finding.tensors}
+        findings += self._counters(claimed)
+        roles: dict[str, Role] = {name: _ROLES[found.rule] for found in findings for name in found.tensors}
+        return State({name: roles.get(name, "weight") for name in self.tensors}, tuple(findings))
+
+    def _is_inner(self, number: int) -> bool:
+        return any(
+            other != number and number in reachable(self.nodes, (other,), self.trained)
+            and not (number < other and other in reachable(self.nodes, (number,), self.trained))
+            for other in self.proven
+        )  # fmt: skip
+
+    def _finding(
+        self, rule: str, subject: str, nodes: Iterable[int], message: str, claimed: set[str], **more: object
+    ) -> Iterator[Finding]:
+        nodes = sorted(set(nodes))
+        names = tuple(key for n in nodes for key in self._keys(n) if key in self.tensors and key not in claimed)
+        names = tuple(dict.fromkeys(names))
+        if names:
+            size = sum(self.tensors[name].bytes for name in names)
+            roots = tuple(f"#{n}" for n in nodes)
+            yield Finding(rule, subject, size, message, names, roots, **more)  # type: ignore[arg-type]
+
+    def _of_optimizer(self, number: int, claimed: set[str]) -> Iterator[Finding]:
+        subject = self.paths.get(number) or f"#{number}"
+        goes, strange = self._own(number)
+        averages, pairs = self._averages(goes)
+        yield from self._finding("TFS106", subject, averages, _UNSEEN, claimed, pairs=pairs)
+        arrays = [n for n in goes - averages if self._array(n)]
+        scalars = sum(len(self._values(n)) for n in goes - averages) - len(arrays)
+        message = f"{len(arrays)} slots and {scalars} scalars of the optimizer"
+        opaque = bool(arrays) and not self._known(number, goes, arrays)
+        yield from self._finding("TFS101", subject, goes - averages, message, claimed, opaque=opaque)
+        held = {n for n in strange if self._array(n)}
+        message = "hangs on an optimizer and has another form than its state"
+        yield from self._finding("TFS107", f"{subject}/*", held, message, claimed)
+
+    def _known(self, number: int, goes: set[int], arrays: Iterable[int]) -> bool:
+        """Whether the framework's own names account for every slot, so that none can be an average in disguise."""
+        known: set[int] = set()
+        for inner in {number, *goes} & set(self.proven):
+            known |= {slot.slot for slot in self.nodes[inner].slots if _SLOT_NAMES.fullmatch(slot.name)}
+            for name, child in self.children[inner].items():
+                if _SLOT_LISTS.fullmatch(name):
+                    known |= set(self.children[child].values())
+        return known >= set(arrays)
+
+    def _averages(self, goes: set[int]) -> tuple[set[int], tuple[tuple[str, str], ...]]:
+        """Return the averages among the nodes, and (weight, average) by key if every one has a certain weight."""
+        pairs: dict[int, int] = {}
+        for inner in self.proven:
+            for slot in self.nodes[inner].slots:
+                if _AVERAGE_NAMES.fullmatch(slot.name):
+                    pairs[slot.slot] = slot.original
+            children = self.children[inner]
+            averages = self.children[children[_AVERAGES]] if _AVERAGES in children else {}
+            trained = self.children[children[TRAINED]] if TRAINED in children else {}
+            if averages.keys() == trained.keys():
+                pairs |= {averages[index]: trained[index] for index in averages}
+        found = {n for n in goes if any(_AVERAGE_FULL.search(item.full_name) for item in self.nodes[n].attributes)}
+        found |= pairs.keys() & goes
+        listed = [self.children[n].get(_AVERAGES) for n in self.proven]
+        found |= {n for member in listed if member is not None for n in self.children[member].values()} & goes
+        found = {n for n in found if self._array(n) or n in pairs}
+        keys = [(self._keys(pairs[n]), self._keys(n)) for n in sorted(found) if n in pairs]
+        alike = all(
+            len(left) == len(right) == 1 and self._kind(left[0]) == self._kind(right[0]) is not None
+            for left, right in keys
+        )
+        certain = alike and len(keys) == len(found)
+        return found, tuple((left[0], right[0]) for left, right in keys) if certain else ()
+
+    def _kind(self, key: str) -> tuple[str, tuple[int, ...]] | None:
+        tensor = self.tensors.get(key)
+        return (tensor.dtype, tensor.shape) if tensor else None
+
+    def _suspected(self, claimed: set[str]) -> Iterator[Finding]:
+        for number, rule in self.suspects:
+            without = reachable(self.nodes, (0,), [number, *self.proven]) | self.trained
+            nodes = reachable(self.nodes, (number,), self.proven) - without if number else self._direct(number)
+            message = "has the form of an optimizer" + ("" if rule == "TFS108" else ", and variables of its own")
+            for finding in self._finding(rule, self.paths.get(number) or "/", nodes, message, claimed):
+                claimed |= set(finding.tensors)
+                yield finding
+
+    def _direct(self, number: int) -> set[int]:
+        """Return the scalars directly under a root that looks like an optimizer; what else it holds is the model."""
+        names = {*_STEPS, "iter", "decay", "learning_rate", "_learning_rate"}
+        return {node for name, node in self.children[number].items() if name in names and self._scalar(node)}
+
+    def _pipelines(self) -> Iterator[Finding]:
+        """Yield what saved iterators hold: the position in the training data."""
+        for number, node in enumerate(self.nodes):
+            if any(item.name in ("ITERATOR", "ITERATOR_STATE") for item in node.attributes):
+                path = self.paths.get(number) or f"#{number}"
+                yield from self._finding("TFS105", path, (number,), "the state of a tf.data iterator", set())
+
+    def _counters(self, claimed: set[str]) -> Iterator[Finding]:
+        counter = self.children[0].get("save_counter")
+        if counter is not None and self._scalar(counter) and self._is_integer(counter):
+            yield from self._finding("TFS103", "save_counter", (counter,), "how often this was saved", claimed)
+
+
+_ROLES: Mapping[str, Role] = {
+    "TFS101": "optimizer",
+    "TFS102": "metric",
+    "TFS103": "counter",
+    "TFS105": "pipeline",
+    "TFS106": "average",
+    "TFS107": "undecided",
+    "TFS108": "undecided",
+}
