@@ -7,6 +7,7 @@ from pathlib import Path
 
 import google_crc32c
 
+from tfstrip_core.codecs import tensor_bundle as tb
 from tfstrip_core.codecs.protos import bundle_pb2
 
 REAL = os.environ.get("TFSTRIP_REAL_MODELS", "")
@@ -74,6 +75,8 @@ def simple(items: Sequence[Item]) -> bytes:
 
 
 Tensor = tuple[int, tuple[int, ...], bytes]  # type number, shape, bytes as stored
+FLOAT, INT8 = 1, 6
+THREE = {b"a": (INT8, (3,), b"123"), b"b": (INT8, (3,), b"456"), b"c": (INT8, (2,), b"78")}
 
 
 def bundle(
@@ -105,3 +108,13 @@ def real_indexes() -> Iterator[Path]:
     """The .index files of the real models, where there are any."""
     if REAL:
         yield from sorted(Path(REAL).rglob("*.index"))
+
+
+def contents(found: tb.Bundle) -> dict[str, Tensor]:
+    """Every stored tensor's type, shape and bytes, read with its checksum."""
+    with tb.opened(found) as data:
+        return {
+            part.key: (part.dtype, part.shape, b"".join(data.blocks(part)))
+            for entry in found.entries.values()
+            for part in entry.stored
+        }
