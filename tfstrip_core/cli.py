@@ -158,11 +158,11 @@ def _check(arguments: argparse.Namespace) -> int:
 def _strip(arguments: argparse.Namespace) -> int:
     from tfstrip_core.replace import git_has
     from tfstrip_core.reports import document, text
-    from tfstrip_core.verbs.strip import settled, strip
+    from tfstrip_core.verbs.strip import files, settled, strip
 
     source = arguments.source
     try:
-        kept_by_git = arguments.in_place and git_has(source)
+        kept_by_git = arguments.in_place and all(map(git_has, files(source)))
         result = strip(
             source,
             arguments.target,

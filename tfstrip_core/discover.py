@@ -16,19 +16,26 @@ if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator
 
 
+_STATE_LIMIT = 1 << 20
+
+
 class Found:
     """One candidate: `path` as the user knows it, `file` where its bytes are, `kind` from containers.recognise.
 
-    `error` says why there is nothing to read (absent, pointer, unsupported); kind "" is no model.
+    A checkpoint's `file` is its prefix, and its `path` too unless that has no name. `stored` says that the bytes are
+    an LFS object's. `error` says why there is nothing to read (absent, pointer, unsupported); kind "" is no model.
     """
 
-    __slots__ = ("error", "file", "kind", "path")
+    __slots__ = ("error", "file", "kind", "path", "stored")
 
-    def __init__(self, path: str, kind: str, file: str = "", error: TfstripError | None = None) -> None:
+    def __init__(
+        self, path: str, kind: str, file: str | None = None, error: TfstripError | None = None, stored: bool = False
+    ) -> None:
         self.path = path
         self.kind = kind
-        self.file = file or path
+        self.file = path if file is None else file
         self.error = error
+        self.stored = stored
 
 
 def expand(patterns: Iterable[str]) -> Iterator[tuple[str, list[str]]]:
@@ -49,16 +56,16 @@ def discover(paths: Iterable[str]) -> Iterator[Found]:
     A directory is walked in sorted order, without .git and without following symlinks; what is no model in it is
     left out, and a directory without any model is one candidate of kind "".
     """
+    seen: set[str] = set()  # one checkpoint may be named by each of its files
     for path in paths:
         if _is_plain_directory(path):
-            models = 0
-            for found in _walk(path):
-                models += 1
-                yield found
-            if not models:
-                yield Found(path, "")
+            several = list(_walk(path)) or [Found(path, "")]
         else:
-            yield look(path)
+            several = list(_of_state_file(path)) or [look(path)]
+        for found in several:
+            if found.kind != containers.CHECKPOINT or found.path not in seen:
+                yield found
+            seen.add(found.path)
 
 
 def _is_plain_directory(path: str) -> bool:
@@ -79,12 +86,13 @@ def look(path: str) -> Found:
         if os.path.isdir(path):
             return _unsupported(path, _kind_of_directory(_files(path)))
         if not os.path.lexists(path) and os.path.isfile(f"{path}.index"):
-            return _unsupported(path, "checkpoint")
+            return _look_into(f"{path}.index")
         if not stat.S_ISREG(os.stat(path).st_mode):
             return Found(path, "", error=Refused("this is no regular file", "name a file or a directory"))
     except (OSError, ValueError) as error:
         return Found(path, "", error=_unreadable(error))
-    return _look_into(path)
+    named = list(_of_state_file(path))
+    return named[0] if len(named) == 1 else _look_into(path)
 
 
 def _look_into(path: str) -> Found:
@@ -95,7 +103,35 @@ def _look_into(path: str) -> Found:
         return Found(path, "", error=_unreadable(error))
     if kind == containers.POINTER:
         return _follow(path)
+    if kind == containers.TABLE and path.endswith(".index"):
+        return _checkpoint(path.removesuffix(".index"))
+    prefix, dot, ending = path.rpartition(".")
+    if not kind and dot and (ending == "meta" or ending.startswith("data-")) and os.path.isfile(f"{prefix}.index"):
+        return _look_into(f"{prefix}.index")
     return _unsupported(path, kind) if kind in containers.UNSUPPORTED else Found(path, kind)
+
+
+def _checkpoint(prefix: str) -> Found:
+    named = os.path.basename(prefix)
+    return Found(prefix if named else f"{prefix}.index", containers.CHECKPOINT, file=prefix)
+
+
+def _of_state_file(path: str) -> Iterator[Found]:
+    """Yield the checkpoints that a state file names, where `path` is one and they are there."""
+    import re
+
+    try:
+        if os.path.basename(path) != "checkpoint" or not os.path.isfile(path):
+            return
+        with open(path, "rb") as file:
+            text = os.fsdecode(file.read(_STATE_LIMIT))
+    except OSError:
+        return
+    named = re.findall(r'^(?:all_)?model_checkpoint_paths?: "((?:[^"\\\n]|\\.)*)"', text, re.MULTILINE)
+    for name in dict.fromkeys(named):
+        prefix = os.path.normpath(os.path.join(os.path.dirname(path), re.sub(r"\\(.)", r"\1", name)))
+        if os.path.isfile(f"{prefix}.index"):
+            yield _look_into(f"{prefix}.index")
 
 
 def _unsupported(path: str, kind: str) -> Found:
@@ -122,6 +158,7 @@ def _kind_of_directory(names: Iterable[str]) -> str:
 
 def _walk(top: str) -> Iterator[Found]:
     locked: list[OSError] = []
+    checkpoints: set[str] = set()
     for folder, folders, files in os.walk(top, onerror=locked.append):
         folders[:] = sorted(name for name in folders if name != ".git" and not name.startswith(".tfstrip-"))
         kind = _kind_of_directory(files)
@@ -135,7 +172,9 @@ def _walk(top: str) -> Iterator[Found]:
                 found = _look_into(path) if stat.S_ISREG(os.lstat(path).st_mode) else None
             except OSError:
                 continue  # gone since the directory was listed
-            if found and (found.kind or found.error):
+            if found and (found.kind or found.error) and found.path not in checkpoints:
+                if found.kind == containers.CHECKPOINT:
+                    checkpoints.add(found.path)
                 yield found
     for error in locked:
         yield Found(os.fsdecode(error.filename), "", error=_unreadable(error))
@@ -155,10 +194,10 @@ def _follow(path: str) -> Found:
             stored = os.path.join(store, "lfs", "objects", digest[:2], digest[2:4], digest)
             if os.path.isfile(stored) and os.path.getsize(stored) == int(size.group(1)):
                 kind = containers.recognise(stored)
-                if kind == containers.POINTER:
-                    break
+                if kind == containers.POINTER or (kind == containers.TABLE and path.endswith(".index")):
+                    break  # a checkpoint is several files, which must lie beside each other
                 error = _unsupported(path, kind).error if kind in containers.UNSUPPORTED else None
-                return Found(path, kind, file=stored, error=error)
+                return Found(path, kind, file=stored, error=error, stored=True)
     cause = "this is a Git LFS pointer and its object is not here"
     missing = Pointer(cause, "run git lfs pull, in CI check out with lfs: true")
     return Found(path, containers.POINTER, error=missing)

@@ -90,10 +90,10 @@ def _fix_one(item: "Found", inventory: "Inventory") -> int:
     """Strip one refused model in place, if that needs no decision of the user's."""
     from tfstrip_core.replace import git_has
     from tfstrip_core.reports import text
-    from tfstrip_core.verbs.strip import strip
+    from tfstrip_core.verbs.strip import files, strip
 
     path = item.path
-    if item.file != path:
+    if item.stored:
         _say(f"{printable(path)}: a Git LFS pointer to such a model; git lfs pull, then {text.fix(inventory)}")
         return 1
     if any(finding.rule == "TFS107" for finding in inventory.findings):
@@ -103,7 +103,8 @@ def _fix_one(item: "Found", inventory: "Inventory") -> int:
         _say(f"{printable(path)}: left as it is; if that is training state, run {text.fix(inventory)}")
         return 1
     try:
-        kept_by_git = git_has(path)
+        old = files(path)
+        kept_by_git = all(map(git_has, old))
         result = strip(path, in_place=True)
     except TfstripError as error:
         command = text.fix(inventory, "drop" if isinstance(error, NeedsChoice) else "")

@@ -9,10 +9,11 @@ import stat
 import sys
 import tempfile
 import time
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 
+from tfstrip_core import journal
 from tfstrip_core.errors import CannotReplace, UsageError
 
 PREFIX = ".tfstrip-"
@@ -29,21 +30,34 @@ class Stamp:
     changed: int
 
 
-def stamp(path: str) -> Stamp:
-    """Return the stamp of the file at `path` (symlinks followed)."""
+# The stamps of a model's files, by their endings.
+Stamps = Mapping[str, Stamp]
+
+
+def stamps(path: str, endings: Iterable[str]) -> dict[str, Stamp]:
+    """Return the stamps of the files `path` + ending (symlinks followed)."""
+    return {ending: _stamp(path + ending) for ending in endings}
+
+
+def _stamp(path: str) -> Stamp:
     status = os.stat(path)
     return Stamp(status.st_dev, status.st_ino, status.st_size, status.st_mtime_ns)
+
+
+def total(seen: Stamps) -> int:
+    """Return the bytes of all files."""
+    return sum(stamp.size for stamp in seen.values())
 
 
 @contextmanager
 def workshop(target: str) -> Iterator[str]:
     """Make a private directory beside `target`, on the same disk, and remove it with all that is left in it.
 
-    It is locked while it is in use: one that a killed run left behind is not, and goes first.
+    It is locked while it is in use: one that a killed run left behind is not, and is finished or goes first.
     """
     folder = os.path.dirname(os.path.abspath(target))
     try:
-        _sweep(folder)
+        recover(target)
         made = tempfile.mkdtemp(prefix=PREFIX, dir=folder)
     except OSError as error:
         reason = error.strerror or str(error)
@@ -74,13 +88,17 @@ def _lock(folder: str) -> int | None:
     return handle
 
 
-def _sweep(folder: str) -> None:
-    """Remove workshops whose process is gone; a minute's grace is for one that is not locked yet."""
+def recover(target: str) -> None:
+    """Finish or remove what killed runs left beside `target`; a minute's grace is for one that is not locked yet."""
+    folder = os.path.dirname(os.path.abspath(target))
     for name in os.listdir(folder):
         left = os.path.join(folder, name)
         with suppress(OSError):  # another run was quicker
             status = os.lstat(left)
-            if not name.startswith(PREFIX) or not stat.S_ISDIR(status.st_mode) or time.time() - status.st_mtime < GRACE:
+            if not name.startswith(PREFIX) or not stat.S_ISDIR(status.st_mode):
+                continue
+            journaled = os.path.lexists(os.path.join(left, journal.NAME))
+            if time.time() - status.st_mtime < GRACE and not journaled:
                 continue
             if not re.fullmatch(r"[a-z0-9_]{8}", name[len(PREFIX) :]) or any(
                 not inner.startswith("result") for inner in os.listdir(left)
@@ -88,47 +106,70 @@ def _sweep(folder: str) -> None:
                 continue  # somebody else's
             lock = _lock(left)
             if lock is not None:
-                shutil.rmtree(left, ignore_errors=True)
+                if not journaled or journal.finish(left):
+                    shutil.rmtree(left, ignore_errors=True)
                 os.close(lock)
 
 
-def check_in_place(source: str) -> None:
-    """Raise UsageError where `source` must not be replaced: a symlink, or a platform without safe renames."""
+def check_in_place(files: Iterable[str]) -> None:
+    """Raise UsageError where files must not be replaced: a symlink, or a platform without safe renames."""
     if sys.platform == "win32":
         raise UsageError("--in-place is not available on Windows", "write to another file with -o")
-    if os.path.islink(source):
-        raise UsageError(
-            "this is a symlink, perhaps into a store that others share",
-            "write to another file with -o, or name its target",
-        )
+    for file in files:
+        if os.path.islink(file):
+            raise UsageError(
+                "this is a symlink, perhaps into a store that others share",
+                "write to another file with -o, or name its target",
+            )
 
 
-def check_target(source: str, target: str, force: bool) -> None:
-    """Raise UsageError where the result must not be written to `target`."""
+def check_target(source: str, target: str, endings: Iterable[str], force: bool) -> None:
+    """Raise UsageError where the result must not be written to `target` (with each of the model's endings)."""
     if os.path.isdir(target):
         raise UsageError(f"the target {target} is a directory", "name the file to write")
-    if os.path.lexists(target):
-        if os.path.exists(target) and os.path.samefile(source, target):
-            raise UsageError("source and target are the same file", "use --in-place")
-        if os.path.exists(target) and not os.path.isfile(target):
-            raise UsageError(f"the target {target} is no regular file", "name the file to write")
-        if not force:
-            raise UsageError(f"the target {target} exists", "name another one, or say --force")
+    for ending in endings:
+        file = target + ending
+        if os.path.lexists(file):
+            if os.path.exists(file) and os.path.samefile(source + ending, file):
+                raise UsageError("source and target are the same file", "use --in-place")
+            if os.path.exists(file) and not os.path.isfile(file):
+                raise UsageError(f"the target {file} is no regular file", "name the file to write")
+            if not force:
+                raise UsageError(f"the target {file} exists", "name another one, or say --force")
     if not os.path.isdir(os.path.dirname(os.path.abspath(target))):
         raise UsageError(f"the directory of the target {target} does not exist", "make it first")
 
 
-def put(built: str, target: str) -> None:
-    """Rename the finished and flushed file `built` to `target`, durably."""
-    os.replace(built, target)
-    _sync_directory(target)
+def put(built: str, target: str, endings: Sequence[str] = ("",), old: Iterable[str] = ()) -> None:
+    """Move the finished and flushed files `built` + ending to `target` + ending, durably.
+
+    One file is renamed; several are moved under a journal. `old` are endings of files that must not stay beside them.
+    """
+    if list(endings) == [""]:
+        os.replace(built, target)
+        _sync_directory(target)
+        return
+    folder = os.path.dirname(built)
+    if sys.platform != "win32":
+        journal.sync(folder)
+    journal.commit(folder, os.path.basename(target), endings, sorted(set(old) - set(endings)))
+    journal.finish(folder)
 
 
-def put_in_place(built: str, source: str, seen: Stamp) -> None:
-    """Rename the flushed file `built` over `source`, with the source's mode and owner.
+def put_in_place(built: str, source: str, seen: Stamps, endings: Sequence[str]) -> None:
+    """Move the flushed files `built` + ending over `source`'s, with the mode and owner of what they replace.
 
     Raises CannotReplace where the source is not what was read any more, or where its owner cannot be kept.
     """
+    for ending in endings:
+        _inherit(built + ending, source + (ending if ending in seen else next(iter(seen))))
+    linked = any(os.path.islink(source + ending) for ending in seen)
+    if linked or stamps(source, seen) != seen:
+        raise CannotReplace("it changed while it was being stripped", "nothing was replaced: run it again")
+    put(built, source, endings, seen)
+
+
+def _inherit(built: str, source: str) -> None:
     status = os.lstat(source)
     os.chmod(built, status.st_mode & 0o7777)
     mine = os.stat(built)
@@ -138,10 +179,6 @@ def put_in_place(built: str, source: str, seen: Stamp) -> None:
             os.chmod(built, status.st_mode & 0o7777)
         except OSError:
             raise CannotReplace("its owner cannot be kept", "run as its owner, or write elsewhere with -o") from None
-    if os.path.islink(source) or stamp(source) != seen:
-        raise CannotReplace("it changed while it was being stripped", "nothing was replaced: run it again")
-    os.replace(built, source)
-    _sync_directory(source)
 
 
 def open_mode(built: str) -> None:
@@ -158,13 +195,8 @@ def flush(path: str) -> None:
 
 
 def _sync_directory(path: str) -> None:
-    if sys.platform == "win32":
-        return
-    folder = os.open(os.path.dirname(os.path.abspath(path)), os.O_RDONLY)
-    try:
-        os.fsync(folder)
-    finally:
-        os.close(folder)
+    if sys.platform != "win32":
+        journal.sync(os.path.dirname(os.path.abspath(path)))
 
 
 def git_has(path: str) -> bool:

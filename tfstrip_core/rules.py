@@ -30,6 +30,11 @@ RULES: dict[str, Rule] = {
         Rule("TFS101", "optimizer-state", True, True, False, "slots and counters of an optimizer", _STRIP),
         Rule("TFS102", "metric-state", False, True, False, "accumulators of metrics", _STRIP),
         Rule(
+            "TFS103", "training-counter", False, False, True, "how often or how far the model was trained",
+            "stays: loaders want it, and its bytes are negligible",
+        ),
+        Rule("TFS105", "pipeline-state", True, True, False, "where a saved tf.data iterator was in its data", _STRIP),
+        Rule(
             "TFS106", "weight-average", False, False, False,
             "averages of the weights that differ, or may differ, from the weights",
             "run tfstrip strip with --ema drop to keep the weights, or --ema apply to keep the averages",

@@ -25,6 +25,9 @@ if TYPE_CHECKING:
         def contents(self, path: str) -> AbstractContextManager[Contents]:
             """Open the model as comparable parts."""
 
+        def endings(self, path: str, /) -> tuple[str, ...]:
+            """Return what follows `path` in the names of the files that are the model: ("",) where it is one file."""
+
         def check_whole(self, path: str) -> None:
             """Read every byte against the checksums that the file itself carries; raise Unreadable if it is damaged."""
 
@@ -32,12 +35,13 @@ if TYPE_CHECKING:
             """Write the model without what the plan drops to the new file `target`."""
 
 
-KERAS_ZIP, HDF5, POINTER = "keras-zip", "hdf5", "lfs-pointer"
-_MODULES = {KERAS_ZIP: "keras_zip", HDF5: "keras_hdf5"}
+KERAS_ZIP, HDF5, CHECKPOINT, POINTER = "keras-zip", "hdf5", "checkpoint", "lfs-pointer"
+TABLE = "checkpoint-v1"  # or, where its name says so, the index of a CHECKPOINT
+_MODULES = {KERAS_ZIP: "keras_zip", HDF5: "keras_hdf5", CHECKPOINT: "checkpoint"}
 
 # What is recognised and not handled: its name, and the way out.
 UNSUPPORTED = {
-    "checkpoint": ("a TensorFlow checkpoint", "save the model as .keras or .h5 and strip that"),
+    TABLE: ("a TensorFlow checkpoint of the first version", "save it again with a newer TensorFlow"),
     "saved-model": ("a TensorFlow SavedModel", "strip the .keras or .h5 file that it was exported from"),
     "tflite": ("a TFLite model", "convert it from a stripped model"),
     "tfjs": ("a TensorFlow.js model", "convert it from a stripped model"),
@@ -77,8 +81,9 @@ def recognise(path: str) -> str:
             return POINTER
         if head[4:8] == b"TFL3":
             return "tflite"
-        if head.startswith(b"\0\0") and _end(file, 8) == _TABLE_MAGIC:
-            return "checkpoint"  # a table whose first key is empty: LevelDB's own tables have no such key
+        # A table whose first key is empty: LevelDB's own have no such key. A compressed one does not show it.
+        if (head.startswith(b"\0\0") or path.endswith(".index")) and _end(file, 8) == _TABLE_MAGIC:
+            return TABLE
         if head.startswith(b"\x08\x01\x12") and os.path.basename(path) == "saved_model.pb":
             return "saved-model"
         if head.lstrip()[:1] == b"{" and any(

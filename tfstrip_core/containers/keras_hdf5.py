@@ -143,6 +143,11 @@ def contents(path: str) -> Iterator[Contents]:
         yield found
 
 
+def endings(_path: str) -> tuple[str, ...]:
+    """Return ("",): the model is one file."""
+    return ("",)
+
+
 def check_whole(path: str) -> None:
     """Do nothing: the layout that Keras writes carries no checksums."""
 

@@ -147,6 +147,11 @@ def contents(path: str) -> Iterator[Contents]:
         yield found
 
 
+def endings(_path: str) -> tuple[str, ...]:
+    """Return ("",): the model is one file."""
+    return ("",)
+
+
 def check_whole(path: str) -> None:
     """Read every member against its CRC-32; raises Unreadable where one differs."""
     with open(path, "rb", buffering=0) as file:

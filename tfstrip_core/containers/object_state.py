@@ -21,23 +21,21 @@ _STEPS = ("_iterations", "iterations")  # the latter is Keras 3.4's
 # Lists of slots that the frameworks' own optimizers keep; others may be averages, which only their values can tell.
 _SLOT_LISTS = re.compile(
     r"_?(momentums?|velocit(y|ies)(_hats?)?|accumulators?|linears?|m|v|u|r|c|vhats?|rms|average_gradients?"
-    r"|accumulated_(grads|delta_vars|gradients)|"
-    + _AVERAGES
-    + ")"
+    r"|accumulated_(grads|delta_vars|gradients))"
 )
 _SLOT_NAMES = re.compile(
     r"m|v|vhat|momentum|rms|mg|accumulator|accum_grad|accum_var|linear|gradient_accumulator"
     r"|(Adam|AdaMax|Adagrad|Momentum|RMSProp|Ftrl|Adadelta)(_\d+)?"
 )
 _AVERAGE_NAMES = re.compile(r"average|slow")
-_AVERAGE_FULL = re.compile(r"/(average|slow)(_\d+)?/|_average(_\d+)?$")
-_OF_OPTIMIZER = "held by the optimizer alone"
+_AVERAGE_FULL = re.compile(r"/average(_\d+)?/|_average(_\d+)?$")
+_ENDINGS = ("", "-keys", "-values", "_STATE")
 _UNSEEN = "averages of the weights, which may differ from them: strip compares the two, and asks if they do"
 
 
 @dataclass(frozen=True, slots=True)
 class State:
-    """What a graph says of each key: its role, and the findings (roots are "#N" for the nodes that go with them)."""
+    """What a graph says of each key: its role, and findings, whose roots are the nodes that go, "#N", and their edges."""
 
     roles: Mapping[str, Role]
     findings: tuple[Finding, ...]
@@ -48,24 +46,27 @@ def judge(graph: Graph, tensors: Sequence[Tensor]) -> State:
     return _Judge(graph, tensors).state()
 
 
+def edges(graph: Graph, holders: Iterable[int]) -> Iterator[str]:
+    """Yield a name for each edge that leads from one of the nodes to another, beginning with where it leads."""
+    for holder in holders:
+        for child in graph.nodes[holder].children:
+            yield f"#{child.node}/held by {holder} as {child.name}"
+
+
 class _Judge:
     """The graph with what is asked of it again and again worked out once."""
 
     def __init__(self, graph: Graph, tensors: Sequence[Tensor]) -> None:
-        self.nodes = graph.nodes
+        self.graph, self.nodes = graph, graph.nodes
         self.tensors = {tensor.name: tensor for tensor in tensors}
         self.children = [{child.name: child.node for child in node.children} for node in self.nodes]
         self.paths = self._paths()
-        self.proven, suspected, pattern = [], [], []
-        for number in range(len(self.nodes)):
-            certain = self._certainty(number)
-            (self.proven if certain == "TFS101" else suspected if certain == "TFS107" else pattern).extend(
-                [number] if certain else []
-            )
-        lists = [self.children[n][TRAINED] for n in self.proven + suspected + pattern if TRAINED in self.children[n]]
+        rated = {number: self._certainty(number) for number in range(len(self.nodes))}
+        self.proven = [number for number, rule in rated.items() if rule == "TFS101"]
+        self.suspects = [(number, rule) for number, rule in rated.items() if rule in ("TFS107", "TFS108")]
+        lists = [self.children[n][TRAINED] for n, rule in rated.items() if rule and TRAINED in self.children[n]]
         self.trained = reachable(self.nodes, lists)
         self.kept = reachable(self.nodes, (0,), self.proven) | self.trained
-        self.suspects = [(number, "TFS107") for number in suspected] + [(number, "TFS108") for number in pattern]
 
     def _paths(self) -> dict[int, str]:
         """Return the shortest way to each node that the root leads to."""
@@ -81,14 +82,16 @@ class _Judge:
     # What a node is.
 
     def _keys(self, number: int) -> list[str]:
-        return [item.key for item in self.nodes[number].attributes]
+        """Return the keys of a node's values: tables and iterators have more than the one that the graph names."""
+        named = [item.key for item in self.nodes[number].attributes]
+        return [key + ending for key in named for ending in _ENDINGS if key + ending in self.tensors]
 
     def _scalar(self, number: int) -> bool:
         """Whether a node is a variable of no dimensions and nothing else."""
         return not self.nodes[number].children and self._values(number) == [()]
 
     def _values(self, number: int) -> list[tuple[int, ...]]:
-        return [self.tensors[key].shape for key in self._keys(number) if key in self.tensors]
+        return [self.tensors[key].shape for key in self._keys(number)]
 
     def _array(self, number: int) -> bool:
         return any(shape for shape in self._values(number))
@@ -104,6 +107,10 @@ class _Judge:
             whole = all(self._scalar(step) and self._is_integer(step) for step in steps)
             own = any(self._array(child) for child in children.values())
             return "TFS101" if whole and number and not own else "TFS107"
+        if steps and "_index_dict" in children and variables:  # TensorFlow 2.10's new optimizers: steps apart
+            whole = all(self._scalar(step) and self._is_integer(step) for step in steps)
+            listed = set(variables.values()) <= self._slots(number) | self._listed_averages(number)
+            return "TFS101" if whole and number and listed else "TFS107"
         if "iter" in children and children.keys() & {"decay", "learning_rate"}:
             leaves = all(self._scalar(child) or not self._holds_values(child) for child in children.values())
             return "TFS101" if number and leaves and self._scalar(children["iter"]) else "TFS108"
@@ -111,6 +118,18 @@ class _Judge:
 
     def _is_integer(self, number: int) -> bool:
         return all(self.tensors[key].dtype.startswith(("int", "uint")) for key in self._keys(number))
+
+    def _slots(self, number: int) -> set[int]:
+        """Return the nodes that the frameworks' own names say are an optimizer's slots, and no averages."""
+        found = {slot.slot for slot in self.nodes[number].slots if _SLOT_NAMES.fullmatch(slot.name)}
+        for name, child in self.children[number].items():
+            if _SLOT_LISTS.fullmatch(name):
+                found |= set(self.children[child].values())
+        return found
+
+    def _listed_averages(self, number: int) -> set[int]:
+        members = self.children[number].get(_AVERAGES)
+        return set() if members is None else set(self.children[members].values())
 
     def _holds_values(self, number: int) -> bool:
         return any(self._keys(inner) for inner in reachable(self.nodes, (number,)))
@@ -133,7 +152,9 @@ class _Judge:
                 if members and all(name.isdigit() and not self.nodes[node].children for name, node in members.items()):
                     goes |= set(members.values())
         goes = {inner for inner in goes if self.nodes[inner].saver is None} - self.kept
-        return goes, set(inside) - goes - self.kept
+        # The way to what an optimizer trains must stay: a loader finds those weights through it.
+        bridges = {inner for inner in goes if self.trained & reachable(self.nodes, (inner,))}
+        return goes - bridges, set(inside) - goes - self.kept
 
     def state(self) -> State:
         """Return the roles and findings."""
@@ -161,38 +182,30 @@ class _Judge:
         self, rule: str, subject: str, nodes: Iterable[int], message: str, claimed: set[str], **more: object
     ) -> Iterator[Finding]:
         nodes = sorted(set(nodes))
-        names = tuple(key for n in nodes for key in self._keys(n) if key in self.tensors and key not in claimed)
+        names = tuple(key for n in nodes for key in self._keys(n) if key not in claimed)
         names = tuple(dict.fromkeys(names))
         if names:
             size = sum(self.tensors[name].bytes for name in names)
-            roots = tuple(f"#{n}" for n in nodes)
+            roots = (*(f"#{n}" for n in nodes), *edges(self.graph, nodes))
             yield Finding(rule, subject, size, message, names, roots, **more)  # type: ignore[arg-type]
 
     def _of_optimizer(self, number: int, claimed: set[str]) -> Iterator[Finding]:
         subject = self.paths.get(number) or f"#{number}"
         goes, strange = self._own(number)
-        averages, pairs = self._averages(goes)
+        optimizers = {number, *goes} & set(self.proven)
+        known = {slot for inner in optimizers for slot in self._slots(inner)}
+        averages, pairs = self._averages(goes, known)
         yield from self._finding("TFS106", subject, averages, _UNSEEN, claimed, pairs=pairs)
         arrays = [n for n in goes - averages if self._array(n)]
         scalars = sum(len(self._values(n)) for n in goes - averages) - len(arrays)
         message = f"{len(arrays)} slots and {scalars} scalars of the optimizer"
-        opaque = bool(arrays) and not self._known(number, goes, arrays)
+        opaque = not known >= set(arrays)
         yield from self._finding("TFS101", subject, goes - averages, message, claimed, opaque=opaque)
         held = {n for n in strange if self._array(n)}
         message = "hangs on an optimizer and has another form than its state"
         yield from self._finding("TFS107", f"{subject}/*", held, message, claimed)
 
-    def _known(self, number: int, goes: set[int], arrays: Iterable[int]) -> bool:
-        """Whether the framework's own names account for every slot, so that none can be an average in disguise."""
-        known: set[int] = set()
-        for inner in {number, *goes} & set(self.proven):
-            known |= {slot.slot for slot in self.nodes[inner].slots if _SLOT_NAMES.fullmatch(slot.name)}
-            for name, child in self.children[inner].items():
-                if _SLOT_LISTS.fullmatch(name):
-                    known |= set(self.children[child].values())
-        return known >= set(arrays)
-
-    def _averages(self, goes: set[int]) -> tuple[set[int], tuple[tuple[str, str], ...]]:
+    def _averages(self, goes: set[int], known: set[int]) -> tuple[set[int], tuple[tuple[str, str], ...]]:
         """Return the averages among the nodes, and (weight, average) by key if every one has a certain weight."""
         pairs: dict[int, int] = {}
         for inner in self.proven:
@@ -204,10 +217,9 @@ class _Judge:
             trained = self.children[children[TRAINED]] if TRAINED in children else {}
             if averages.keys() == trained.keys():
                 pairs |= {averages[index]: trained[index] for index in averages}
-        found = {n for n in goes if any(_AVERAGE_FULL.search(item.full_name) for item in self.nodes[n].attributes)}
-        found |= pairs.keys() & goes
-        listed = [self.children[n].get(_AVERAGES) for n in self.proven]
-        found |= {n for member in listed if member is not None for n in self.children[member].values()} & goes
+        named = {n for n in goes if any(_AVERAGE_FULL.search(item.full_name) for item in self.nodes[n].attributes)}
+        listed = {n for inner in self.proven for n in self._listed_averages(inner)}
+        found = (named - known | pairs.keys() | listed) & goes
         found = {n for n in found if self._array(n) or n in pairs}
         keys = [(self._keys(pairs[n]), self._keys(n)) for n in sorted(found) if n in pairs]
         alike = all(

@@ -6,13 +6,14 @@ import os
 import shutil
 from collections.abc import Collection
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import suppress
 from dataclasses import replace as with_values
 from typing import Literal
 
 from tfstrip_core import containers, replace
 from tfstrip_core.codecs.window import blocks, same
 from tfstrip_core.containers import averages
-from tfstrip_core.discover import look
+from tfstrip_core.discover import Found, look
 from tfstrip_core.errors import CannotReplace, NotAModel, Pointer, ProofFailed, Unreadable, UsageError
 from tfstrip_core.inventory import Finding, Inventory, Plan, Proof, Removed, Role, StripResult
 from tfstrip_core.plan import Choices, Ema, plan
@@ -45,62 +46,81 @@ def strip(
         raise UsageError("nothing says where the result goes", "name a target with -o, or say --in-place")
     if profile not in ("inference", "serving"):
         raise UsageError(f"there is no profile {profile!r}", "say inference or serving")
-    kind = _kind(source)
+    recover(source)
+    found = _found(source)
+    source, container = found.file, containers.container(found.kind)
     destination = source if target is None else target
-    if target is None:
-        replace.check_in_place(source)
-    else:
-        replace.check_target(source, target, force)
-    choices = Choices(ema, also, drop_training_config)
     try:
-        seen = replace.stamp(source)
-        inventory = settled(source, also)
+        endings = container.endings(source)
+        if target is None:
+            replace.check_in_place(source + ending for ending in endings)
+        else:
+            replace.check_target(source, target, endings, force)
+        choices = Choices(ema, also, drop_training_config)
+        seen = replace.stamps(source, endings)
+        size = replace.total(seen)
+        inventory = settled(found, also)
         planned = plan(inventory, choices)
         # Before anything is copied: HDF5's library can crash on damage that a checksum tells of.
-        containers.container(kind).check_whole(source)
+        container.check_whole(source)
         if target is None and not planned.drop:
-            proof = _prove(source, source, planned)
-            return _result(inventory, planned, source, source, seen.size, seen.size, proof, changed=False)
-        with replace.workshop(destination) as folder, ThreadPoolExecutor() as meanwhile:
+            proof = _prove(found, found, planned)
+            return _result(inventory, planned, found.path, found.path, size, size, proof, changed=False)
+        with replace.workshop(destination + endings[0]) as folder, ThreadPoolExecutor() as meanwhile:
             built = os.path.join(folder, "result")
-            _build(kind, source, planned, built)
-            flushed = meanwhile.submit(replace.flush, built)
-            whole = meanwhile.submit(containers.container(kind).check_whole, built)
-            proof = _prove(source, built, planned)
+            made = _build(found, planned, built)
+            flushed = [meanwhile.submit(replace.flush, built + ending) for ending in made]
+            whole = meanwhile.submit(container.check_whole, built)
+            proof = _prove(found, look(built), planned)
             whole.result()
-            flushed.result()
-            if replace.stamp(source) != seen:
+            for flush in flushed:
+                flush.result()
+            if replace.stamps(source, seen) != seen:
                 raise CannotReplace("it changed while it was being stripped", "run it again")
-            size = os.path.getsize(built)
+            after = sum(os.path.getsize(built + ending) for ending in made)
             if target is None:
-                replace.put_in_place(built, source, seen)
+                replace.put_in_place(built, source, seen, made)
             else:
-                replace.put(built, target)
+                replace.put(built, target, made, endings)
     except OSError as error:
         raise Unreadable(
             f"cannot be read or written ({error.strerror or error})", "check space and permissions"
         ) from None
-    return _result(inventory, planned, source, destination, seen.size, size, proof, changed=True)
+    shown = found.path if target is None else target
+    return _result(inventory, planned, found.path, shown, size, after, proof, changed=True)
 
 
-def _kind(source: str) -> str:
+def recover(source: str) -> None:
+    """Finish what a killed run began beside the model, so that it is whole when it is read."""
+    with suppress(OSError, ValueError):  # what is the matter with the path is told when it is read
+        replace.recover(source)
+
+
+def files(path: str) -> list[str]:
+    """Return the paths of the files that are the model at `path`; raises what inspect raises."""
+    found = _found(path)
+    return [found.file + ending for ending in containers.container(found.kind).endings(found.file)]
+
+
+def _found(source: str) -> Found:
     found = look(source)
-    if found.file != source:
+    if found.stored:
         raise Pointer("this is a Git LFS pointer", "run git lfs pull first")
     if found.error:
         raise found.error
     if not found.kind:
         raise NotAModel("this is no TensorFlow or Keras model", "name a model file")
-    return found.kind
+    return found
 
 
-def settled(source: str, also: Collection[str] = ()) -> Inventory:
+def settled(source: str | Found, also: Collection[str] = ()) -> Inventory:
     """Return what the model holds, with averages told apart by their values: what inspect says and a look inside."""
-    container = containers.container(_kind(source))
-    inventory = container.inventory(source)
+    found = _found(source) if isinstance(source, str) else source
+    container = containers.container(found.kind)
+    inventory = with_values(container.inventory(found.file), path=found.path)
     if not any(averages.needs_values(finding, also) for finding in inventory.findings):
         return inventory
-    with container.contents(source) as parts:
+    with container.contents(found.file) as parts:
         findings = tuple(averages.settle(inventory, parts, also))
     roles: dict[str, Role] = {
         name: "average" if found.rule == "TFS106" else "optimizer" for found in findings for name in found.tensors
@@ -112,24 +132,33 @@ def settled(source: str, also: Collection[str] = ()) -> Inventory:
     return with_values(inventory, findings=findings, tensors=tensors, residue_bytes=residue_bytes(findings))
 
 
-def _build(kind: str, source: str, planned: Plan, built: str) -> None:
+def _build(found: Found, planned: Plan, built: str) -> tuple[str, ...]:
+    """Write the result to `built` and return the endings of its files."""
+    container = containers.container(found.kind)
     if planned.drop:
-        containers.container(kind).rewrite(source, planned, built)
+        container.rewrite(found.file, planned, built)
     else:
-        shutil.copyfile(source, built)
-    replace.open_mode(built)
+        for ending in container.endings(found.file):
+            shutil.copyfile(found.file + ending, built + ending)
+    endings = container.endings(built)
+    for ending in endings:
+        replace.open_mode(built + ending)
+    return endings
 
 
-def _prove(source: str, built: str, planned: Plan) -> Proof:
-    """Re-read both files with fresh eyes: kept parts byte for byte, and nothing left of what was to go."""
-    container = containers.container(_kind(built))
-    differences, proof = compare(source, built, may_go(planned.drop), dict(planned.apply))
-    after = container.inventory(built)
+def _prove(found: Found, built: Found, planned: Plan) -> Proof:
+    """Re-read both with fresh eyes: kept parts byte for byte, and nothing left of what was to go."""
+    if built.kind != found.kind:
+        raise ProofFailed("the result is not recognised as what it is", "nothing was written; please report this")
+    container = containers.container(found.kind)
+    differences, proof = compare(found, built, may_go(planned.drop), dict(planned.apply))
+    after = container.inventory(built.file)
     left = planned.tensors & {tensor.name for tensor in after.tensors}
     differences += [f"{name} is still there" for name in sorted(left)]
     acted = {finding.rule for finding in planned.drop if RULES[finding.rule].stripped}
     differences += [f"{finding.rule} still fires" for finding in after.findings if finding.rule in acted]
-    if not planned.drop and not _identical(source, built):
+    endings = container.endings(found.file) if not planned.drop else ()
+    if not all(_identical(found.file + ending, built.file + ending) for ending in endings):
         differences.append("the copy has other bytes")
     if differences:
         raise ProofFailed(f"the result failed its proof ({differences[0]})", "nothing was written; please report this")

@@ -10,8 +10,8 @@ from contextlib import ExitStack
 
 from tfstrip_core import containers
 from tfstrip_core.codecs.window import same
-from tfstrip_core.discover import look
-from tfstrip_core.errors import NotAModel, Unreadable, UsageError, printable
+from tfstrip_core.discover import Found, look
+from tfstrip_core.errors import Unreadable, UsageError, printable
 from tfstrip_core.inventory import Comparison, Contents, Finding, Key, Proof
 from tfstrip_core.plan import Ema
 from tfstrip_core.rules import RULES
@@ -37,9 +37,10 @@ def verify(original: str, stripped: str, *, ema: Ema = "", also: Collection[str]
     if ema == "apply" and any(not finding.pairs for finding in averages):
         raise UsageError("which average belongs to which weight is not certain", "verify without --ema apply")
     pairs = {weight: average for finding in averages for weight, average in finding.pairs} if ema == "apply" else {}
-    for path in (original, stripped):
-        containers.container(look(path).kind).check_whole(look(path).file)
-    differences, proof = compare(original, stripped, may_go(allowed), pairs)
+    both = look(original), look(stripped)
+    for found in both:
+        containers.container(found.kind).check_whole(found.file)
+    differences, proof = compare(*both, may_go(allowed), pairs)
     gone = {tensor.name for tensor in before.tensors} - {tensor.name for tensor in after.tensors}
     notes = tuple(
         f"{printable(finding.subject)}: averages of the weights are gone"
@@ -73,27 +74,21 @@ def may_go(findings: Collection[Finding]) -> Callable[[Key], bool]:
 
 
 def compare(
-    original: str, stripped: str, removable: Callable[[Key], bool], pairs: Mapping[str, str]
+    original: Found, stripped: Found, removable: Callable[[Key], bool], pairs: Mapping[str, str]
 ) -> tuple[list[str], Proof]:
-    """Read both files afresh; return every difference that is not allowed, and what was found equal.
+    """Read both models afresh; return every difference that is not allowed, and what was found equal.
 
     `pairs` maps a weight to the original's tensor whose bytes it must have.
     """
     with ExitStack() as stack:
-        left, right = (stack.enter_context(_contents(path)) for path in (original, stripped))
+        try:
+            left, right = (
+                stack.enter_context(containers.container(found.kind).contents(found.file))
+                for found in (original, stripped)
+            )
+        except OSError as error:
+            raise Unreadable(f"cannot be read ({error.strerror or error})", "check its permissions") from None
         return _compare(left, right, removable, pairs)
-
-
-def _contents(path: str):  # type: ignore[no-untyped-def]
-    found = look(path)
-    if found.error:
-        raise found.error
-    if not found.kind:
-        raise NotAModel("this is no model", "name two models")
-    try:
-        return containers.container(found.kind).contents(found.file)
-    except OSError as error:
-        raise Unreadable(f"cannot be read ({error.strerror or error})", "check its permissions") from None
 
 
 def _compare(

@@ -1,0 +1,152 @@
+"""TensorFlow checkpoints (an .index and data files under one prefix): what they hold, compared, rewritten.
+
+The path of a checkpoint is its prefix. Its files are the prefix with endings.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+from tfstrip_core import rules
+from tfstrip_core.codecs import object_graph, tensor_bundle, tensor_bundle_write
+from tfstrip_core.codecs.object_graph import Graph
+from tfstrip_core.codecs.tensor_bundle import Bundle, Data, Entry
+from tfstrip_core.containers import object_state
+from tfstrip_core.errors import Pointer, TfstripError, Unsupported
+from tfstrip_core.inventory import Contents, Inventory, Key, Part, Plan, Tensor
+
+OBJECTS = "tf-checkpoint"
+_POINTER = b"version https://git-lfs"
+
+
+def endings(path: str) -> tuple[str, ...]:
+    """Return what follows the prefix in the names of the checkpoint's files."""
+    bundle = _read(path)
+    shards = [tensor_bundle.shard_path("", number, bundle.shards) for number in range(bundle.shards)]
+    return tuple(ending for ending in (".index", *shards) if os.path.lexists(path + ending))
+
+
+def inventory(path: str) -> Inventory:
+    """Return what the checkpoint holds, from its index and its object graph alone."""
+    bundle = _read(path)
+    tensors = _tensors(bundle)
+    with tensor_bundle.opened(bundle) as data:
+        graph = _graph(bundle, data)
+    state = object_state.judge(graph, tensors)
+    roled = tuple(Tensor(item.name, item.dtype, item.shape, item.bytes, state.roles[item.name]) for item in tensors)
+    size = sum(os.stat(path + ending).st_size for ending in endings(path))
+    return Inventory(
+        path=path,
+        format=OBJECTS,
+        verdict=rules.verdict(state.findings),
+        writer="tf.train.Checkpoint",
+        bytes=size,
+        tensors=roled,
+        findings=state.findings,
+        residue_bytes=rules.residue_bytes(state.findings),
+    )
+
+
+def _tensors(bundle: Bundle) -> list[Tensor]:
+    return [
+        Tensor(key, entry.type_name, entry.shape, entry.bytes)
+        for key, entry in bundle.entries.items()
+        if key != object_graph.KEY
+    ]
+
+
+def _read(path: str) -> Bundle:
+    try:
+        return tensor_bundle.read(path)
+    except TfstripError:
+        for name in _beside(path):
+            with open(name, "rb") as file:
+                if file.read(len(_POINTER)) == _POINTER:
+                    shown = os.path.basename(name)
+                    raise Pointer(
+                        f"its file {shown} is a Git LFS pointer and its object is not here",
+                        "run git lfs pull, in CI check out with lfs: true",
+                    ) from None
+        raise
+
+
+def _beside(path: str) -> Iterator[str]:
+    """Yield the files that have the names of data files of this prefix."""
+    folder, base = os.path.split(path)
+    for name in sorted(os.listdir(folder or ".")):
+        if name.startswith(f"{base}.data-") and os.path.isfile(os.path.join(folder, name)):
+            yield os.path.join(folder, name)
+
+
+def _graph(bundle: Bundle, data: Data) -> Graph:
+    entry = bundle.entries.get(object_graph.KEY)
+    if entry is None:
+        raise Unsupported(
+            "this is a name-based TensorFlow checkpoint, which tfstrip does not read yet",
+            "save the model as .keras or .h5 and strip that",
+        )
+    return object_graph.parse(data.string(entry, object_graph.MAX_BYTES))
+
+
+@contextmanager
+def contents(path: str) -> Iterator[Contents]:
+    """Open the checkpoint as comparable parts: its tensors, and each statement of its object graph."""
+    bundle = _read(path)
+    with tensor_bundle.opened(bundle) as data:
+        parts: dict[Key, Part] = {}
+        for key, entry in bundle.entries.items():
+            if key != object_graph.KEY:
+                parts["tensor", key] = _part(entry, data)
+        graph = _graph(bundle, data)
+        for edge in object_state.edges(graph, range(len(graph.nodes))):
+            parts["group", edge] = Part("", lambda: iter(()))
+        for name, kind in _statements(graph):
+            parts["attribute", name] = Part(kind, lambda: iter(()))
+        yield parts
+
+
+def _part(entry: Entry, data: Data) -> Part:
+    def blocks() -> Iterator[bytes]:
+        for stored in entry.stored:
+            yield from data.blocks(stored)
+
+    cut = f" in parts {entry.slices}" if entry.slices else ""
+    return Part(f"{entry.type_name} {list(entry.shape)}{cut}", blocks, entry.bytes)
+
+
+def _statements(graph: Graph) -> Iterator[tuple[str, str]]:
+    """Yield each thing that a graph says of a node itself, as (node that it goes with @ what, value)."""
+    for number, node in enumerate(graph.nodes):
+        for item in node.attributes:
+            yield f"#{number}@value {_quoted(item.name)}", json.dumps([item.full_name, item.key])
+        for slot in node.slots:
+            yield f"#{slot.slot}@slot {number} {slot.original} {_quoted(slot.name)}", ""
+        if node.saver is not None:
+            yield f"#{number}@saver", json.dumps(node.saver)
+
+
+def _quoted(name: str) -> str:
+    return json.dumps(name).replace("@", "\\u0040")
+
+
+def check_whole(path: str) -> None:
+    """Read every tensor against its checksum; raises Unreadable where one is damaged."""
+    tensor_bundle.check_whole(_read(path))
+
+
+def rewrite(path: str, plan: Plan, target: str) -> None:
+    """Write the checkpoint without what the plan drops under the prefix `target`, in one data file."""
+    bundle = _read(path)
+    with tensor_bundle.opened(bundle) as data:
+        graph = _graph(bundle, data)
+    kept: dict[str, Entry | tensor_bundle_write.Fresh] = {
+        key: entry for key, entry in bundle.entries.items() if key not in plan.tensors
+    }
+    for weight, average in plan.apply:
+        kept[weight] = bundle.entries[average]
+    gone = {int(root[1:]) for root in plan.roots if "/" not in root}
+    kept[object_graph.KEY] = tensor_bundle_write.fresh_string(object_graph.without(graph, gone))
+    tensor_bundle_write.write(bundle, target, kept)
