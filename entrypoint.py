@@ -1,5 +1,6 @@
 """The GitHub Action's door: inputs from INPUT_* variables, then the core, then the release."""
 
+import importlib
 import json
 import os
 import sys
@@ -53,6 +54,9 @@ def _run() -> "tuple[artifacts.Bundle, Attached | None]":
     draft = runner.switch("draft")
     if not patterns:
         raise UsageError("the input models is empty", "name your models, one glob a line")
+    # Imported where there is a tag only: without a release nothing of the network is loaded.
+    hub = importlib.import_module("tfstrip_core.release.github") if tag else None
+    place = hub.place(tag, os.environ) if hub else None
     with runner.group("Models"):
         inventories = artifacts.survey(artifacts.match(patterns, output))
         for inventory in inventories:
@@ -60,16 +64,16 @@ def _run() -> "tuple[artifacts.Bundle, Attached | None]":
         for line in github.problems(inventories):
             print(line)
         jobs = artifacts.plan(inventories, ema=ema, also=runner.lines("also"))
-    if not tag:
+        for job in jobs:
+            if job.name != os.path.basename(job.inventory.path):
+                print(f"{text.shown(job.inventory.path)} becomes {job.name}")
+    if not hub:
+        print("no release: no tag was pushed, and the input tag is empty")
         return _make(jobs, output, profile), None
-    # Imported here only: without a release nothing of the network is loaded.
-    from tfstrip_core.release import github as hub
-
-    place = hub.place(tag, os.environ)
     with hub.connect(place, runner.option("token")) as repository:
         bundle = _make(jobs, output, profile)
         with runner.group(f"Release {tag}"):
-            attached = hub.attach(repository, place, hub.assets(bundle.paths), draft=draft)
+            attached: Attached = hub.attach(repository, place, hub.assets(bundle.paths), draft=draft)
             for line in text.attached(attached.uploaded, attached.skipped):
                 print(line)
     print(f"{'draft ' if attached.draft else ''}release {tag}: {attached.url}")

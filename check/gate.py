@@ -1,5 +1,6 @@
 """The gate's door: inputs from INPUT_* variables, then check, annotations on the files, and the job's summary."""
 
+import os
 import sys
 
 from tfstrip_core import runner
@@ -13,7 +14,9 @@ from tfstrip_core.verbs.check import check
 def main() -> int:
     """Check what the inputs name; return the exit code of `tfstrip check`."""
     try:
-        paths = []
+        paths: list[str] = []
+        if not os.listdir("."):
+            raise UsageError("the workspace is empty", "put actions/checkout before this step")
         for pattern, found in expand(runner.lines("models") or ["."]):
             if not found:
                 raise UsageError(f"models: {printable(pattern)} matches nothing", "correct the pattern or leave it out")

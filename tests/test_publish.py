@@ -138,9 +138,10 @@ def test_an_author_s_draft_keeps_its_words(hub: GitHub, tree: Path) -> None:
 @pytest.mark.parametrize(
     ("inputs", "words"),
     [
-        ({"tag": "refs/tags/v1"}, ["refs/tags/v1", "short name"]),
+        ({"tag": "refs/tags/v1"}, ["refs/tags/v1", "short name, v1"]),
         ({"tag": "v 1"}, ["v 1"]),
-        ({"tag": "v1", "token": ""}, ["no token"]),
+        ({"tag": "main"}, ["'main'", "branch"]),
+        ({"tag": "v1", "token": ""}, ["token is empty"]),
         ({"tag": "v1", "draft": "perhaps"}, ["draft", "perhaps"]),
         ({"tag": "v1", "prove": "outputs"}, ["prove", "outputs"]),
         ({"tag": "v1", "models": "none/*.keras"}, ["none/*.keras"]),

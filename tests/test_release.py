@@ -99,6 +99,11 @@ def test_artifacts_of_an_earlier_run_are_no_models_to_strip(tree: Path) -> None:
         ({"models": "models/*.keras", "also": "ghost"}, ["also", "ghost"]),
         ({"models": "models/*.keras", "tag": "v1"}, ["tag"]),
         ({"models": "models/*.keras", "output_dir": "models/a.keras"}, ["models/a.keras"]),
+        ({"models": "models/*.keras", "output_dir": "../out"}, ["../out", "outside of the workspace"]),
+        ({"models": "models/*.keras", "output_dir": "models"}, ["only what lies in output-dir"]),
+        ({"models": "/etc/*"}, ["/etc/*", "leads out of the workspace"]),
+        ({"models": "../*"}, ["../*", "leads out of the workspace"]),
+        ({"models": "models/*.keras, models/*.h5"}, ["without commas"]),
     ],
     ids=lambda value: "-".join(value) if isinstance(value, list) else None,
 )
@@ -123,9 +128,14 @@ def test_one_bad_match_fails_all_before_anything_is_written(kind: str, tree: Pat
 def test_averages_without_a_choice_fail_all(tree: Path) -> None:
     """A model saved in mid-fit stops the run and is named; with ema it goes through, for that model alone."""
     shutil.copy(AVERAGES.path, "models/z.keras")
-    refused(entrypoint(models="models/*.keras"), "models/z.keras", "ema")
+    shutil.copy(AVERAGES.path, "models/y.keras")
+    refused(entrypoint(models="models/*.keras"), "models/y.keras, models/z.keras", "input ema")
+    Path("models/y.keras").unlink()
     assert entrypoint(models="models/*.keras", ema="apply").returncode == 0
     assert tfstrip_core.verify("models/z.keras", "dist/z.keras", ema="apply").equal
+    entries = json.loads(Path("dist/manifest.json").read_text())["artifacts"]
+    assert {entry["path"]: entry["weights"] for entry in entries}["z.keras"] == "averages"
+    assert entries[0]["weights"] == "as trained"
 
 
 def test_keys_apply_to_the_models_that_have_them(tree: Path) -> None:
@@ -157,7 +167,7 @@ def test_two_models_of_one_name_are_refused_before_anything_is_written(tree: Pat
     [
         ("models/a.keras", "a.keras"),
         ("a b (1).keras", "a.b.1.keras"),
-        ("m\u00f6del.h5", "m.del.h5"),
+        ("m\u00f6del.h5", "model.h5"),
         ("..keras", "keras"),
         ("\u4e2d\u6587", "model"),
         ("-x\n::error::.keras", "-x.error.keras"),

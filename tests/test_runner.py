@@ -61,13 +61,15 @@ def test_the_summary_says_what_was_done(made: list[Artifact]) -> None:
     before = sum(os.path.getsize(name) for name in ("a.keras", "b.h5"))
     after = sum(os.path.getsize(f"dist/{name}") for name in ("a.keras", "b.h5"))
     assert f"{before:,} bytes before, {after:,} bytes after" in text
-    assert {"a.keras", "b.h5", "https://example.org/r/1"} <= set(page.codes)
+    assert {"a.keras", "b.h5"} <= set(page.codes)
+    assert 'href="https://example.org/r/1"' in MarkdownIt("gfm-like", {"linkify": False}).render(text)
     assert {artifact.sha256 for artifact in made} <= set(page.codes)
     assert 'keras.models.load_model("a.keras")' in page.codes
     slices = dict(re.findall(r'^    "(.*)" : (\d+)$', text, re.MULTILINE))
     assert int(slices["kept"]) == after
     optimizer = sum(item.bytes for artifact in made for item in artifact.result.removed if item.rule == "TFS101")
     assert int(slices["TFS101 optimizer-state"]) == optimizer > 0
+    assert sum(map(int, slices.values())) == before
 
 
 def test_no_name_means_anything_in_a_summary(made: list[Artifact]) -> None:
@@ -77,6 +79,7 @@ def test_no_name_means_anything_in_a_summary(made: list[Artifact]) -> None:
     hostile = Page(summary.published([replace(item, result=new) for item, new in zip(made, results, strict=True)]))
     assert hostile.tags == plain.tags
     assert hostile.codes.count(HOSTILE.replace("\n", "\\n")) == len(made)
+    assert Page(summary.published(made, f"https://x/{HOSTILE}")).tags == plain.tags
     checked = [replace(item.result.inventory, path=HOSTILE) for item in made]
     page = Page(summary.checked(checked))
     assert page.tags <= plain.tags
@@ -201,6 +204,25 @@ def test_a_pointer_is_a_notice_or_with_require_lfs_an_error(tree: Path) -> None:
     step = run(door="check/gate.py", require_lfs="true")
     assert step.code == 2
     assert "::error file=models/p.keras," in step.stdout
+
+
+def test_an_empty_workspace_is_a_forgotten_checkout(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A gate that sees nothing must not be green."""
+    (tmp_path / "empty").mkdir()
+    monkeypatch.chdir(tmp_path / "empty")
+    for door, inputs in (("check/gate.py", {}), ("entrypoint.py", {"models": "**/*.keras"})):
+        step = run(door=door, **inputs)
+        assert step.code == 2
+        assert "actions/checkout" in step.stderr
+
+
+def test_no_model_is_counted_twice(tree: Path) -> None:
+    """A glob that reaches into folders matches them too; what lies in them counts once."""
+    (tree / "models" / "deep").mkdir()
+    shutil.copy(KERAS.path, "models/deep/b.keras")
+    step = run(door="check/gate.py", models="models/**\n./models/*.keras")
+    assert "2 models checked: 1 with residue" in step.stdout
+    assert step.stdout.count("::error") == 1
 
 
 def test_a_name_with_glob_characters_names_itself(tree: Path) -> None:

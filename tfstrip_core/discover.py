@@ -39,7 +39,10 @@ class Found:
 
 
 def expand(patterns: Iterable[str]) -> Iterator[tuple[str, list[str]]]:
-    """Yield each glob (`**` reaches into folders) with the paths that it matches; an existing path matches itself."""
+    """Yield each glob (`**` reaches into folders) with the paths that it matches; an existing path matches itself.
+
+    A folder that a glob matches counts only if it is a model: what lies in it is for `**` to match.
+    """
     import glob
 
     for pattern in patterns:
@@ -47,7 +50,7 @@ def expand(patterns: Iterable[str]) -> Iterator[tuple[str, list[str]]]:
             yield pattern, [os.path.normpath(pattern)]
         else:
             hits = glob.iglob(pattern, recursive=True)
-            yield pattern, sorted({os.path.normpath(path) for path in hits})
+            yield pattern, sorted({os.path.normpath(path) for path in hits if not _is_plain_directory(path)})
 
 
 def discover(paths: Iterable[str]) -> Iterator[Found]:
@@ -164,7 +167,7 @@ def _walk(top: str) -> Iterator[Found]:
         kind = _kind_of_directory(files)
         if kind:
             folders.clear()
-            yield _unsupported(folder, kind)
+            yield _unsupported(os.path.normpath(folder), kind)
             continue
         for name in sorted(files):
             path = os.path.normpath(os.path.join(folder, name))

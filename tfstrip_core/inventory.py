@@ -119,7 +119,10 @@ class Proof:
 
 @dataclass(frozen=True, slots=True)
 class StripResult:
-    """A finished strip. `bytes_before` and `bytes_after` are file sizes; `target` equals `source` in place."""
+    """A finished strip. `bytes_before` and `bytes_after` are file sizes; `target` equals `source` in place.
+
+    `averaged` says that weights have their averages' values now.
+    """
 
     inventory: Inventory
     source: str
@@ -130,6 +133,7 @@ class StripResult:
     kept: tuple[Finding, ...]
     proof: Proof
     changed: bool
+    averaged: bool = False
 
 
 @dataclass(frozen=True, slots=True)

@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from dataclasses import replace as with_values
 
 from tfstrip_core import replace
+from tfstrip_core.containers import averages
 from tfstrip_core.discover import discover, expand
 from tfstrip_core.errors import TfstripError, UsageError, printable
 from tfstrip_core.inventory import Artifact, Inventory
@@ -15,9 +16,10 @@ from tfstrip_core.plan import Choices, Ema
 from tfstrip_core.release import checksums, manifest
 from tfstrip_core.release.names import asset_names
 from tfstrip_core.verbs.inspect import examine
-from tfstrip_core.verbs.strip import Profile, strip
+from tfstrip_core.verbs.strip import Profile, settled, strip
 
 MANIFEST, CHECKSUMS = "manifest.json", "SHA256SUMS"
+_SHOWN = 5
 
 
 @dataclass(frozen=True, slots=True)
@@ -44,19 +46,31 @@ class Bundle:
 
 
 def match(patterns: Iterable[str], output: str) -> list[str]:
-    """Return the files that the globs match (`**` reaches into folders), sorted, none of them under `output`.
+    """Return what the globs match (`**` reaches into folders), sorted, none of it under `output`.
 
-    Raises UsageError for a glob without a match.
+    Raises UsageError for a glob without a match, for one that leads out of the current directory, which on a runner
+    is the checkout, and for such an `output`.
     """
+    if not os.listdir("."):
+        raise UsageError("the workspace is empty", "put actions/checkout before this step")
+    if not _is_within(output, "."):
+        raise UsageError(
+            f"output-dir: {printable(output)} is outside of the workspace, where later steps cannot see it",
+            "name a folder in it, such as dist",
+        )
     matched: set[str] = set()
     for pattern, paths in expand(patterns):
-        named = [path for path in paths if not _is_within(path, output)]
-        files = {path for path in named if not os.path.isdir(path) or os.path.lexists(pattern)}
-        if not files:
+        named = [pattern, *(os.path.dirname(path) for path in paths)]  # a link in the workspace may be a model
+        if os.path.isabs(pattern) or not all(_is_within(path or ".", ".") for path in named):
             raise UsageError(
-                f"models: {printable(pattern)} matches no file", "correct the pattern, or check the file out"
+                f"models: {printable(pattern)} leads out of the workspace", "globs are relative to the repository"
             )
-        matched |= files
+        outside = {path for path in paths if not _is_within(path, output)}
+        if not outside:
+            what = f"only what lies in output-dir ({printable(output)})" if paths else "no file"
+            remedy = "name another output-dir" if paths else "correct it: one glob a line, without commas, quotes or !"
+            raise UsageError(f"models: {printable(pattern)} matches {what}", remedy)
+        matched |= outside
     return sorted(matched)
 
 
@@ -84,19 +98,46 @@ def plan(inventories: Sequence[Inventory], *, ema: Ema = "", also: Collection[st
 
     KEYs of `also` apply to the models that have them. Raises UsageError.
     """
-    bad = [f"{printable(inventory.path)} ({inventory.message})" for inventory in inventories if inventory.message]
+    bad = [f"{printable(item.path)} ({_matter(item)})" for item in inventories if item.message]
     if bad:
-        raise UsageError("not every match can be stripped: " + ", ".join(bad), "nothing was written")
+        more = [f"and {len(bad) - _SHOWN} more"] if len(bad) > _SHOWN else []
+        listed = ", ".join([*bad[:_SHOWN], *more])
+        raise UsageError(f"not every match can be stripped: {listed}", "nothing was written")
     names = asset_names(inventory.path for inventory in inventories)
     jobs = [Job(item, names[item.path], Choices(ema, _keys(item, also))) for item in inventories]
     for key in set(also) - {key for job in jobs for key in job.choices.also}:
-        raise UsageError(f"also: {printable(key)} names nothing undecided in these models", "see tfstrip inspect")
+        known = sorted({subject for item in inventories for subject in _undecided(item)})
+        there = f"they have {', '.join(map(printable, known))}" if known else "leave it out"
+        raise UsageError(f"also: {printable(key)} names nothing undecided in these models", there)
+    asked = [] if ema else [printable(item.path) for item in inventories if _asks(item, also)]
+    if asked:
+        raise UsageError(
+            f"{', '.join(asked)}: averages of the weights that differ, or may differ, from the weights",
+            "set the input ema to drop (serve the weights as they are) or apply (serve the averages)",
+        )
     return jobs
 
 
+def _matter(inventory: Inventory) -> str:
+    if inventory.verdict == "not-a-model":
+        return "this is no TensorFlow or Keras model; narrow the glob so that it does not match"
+    return inventory.message
+
+
+def _undecided(inventory: Inventory) -> set[str]:
+    return {finding.subject for finding in inventory.findings if finding.rule in ("TFS107", "TFS108")}
+
+
 def _keys(inventory: Inventory, also: Collection[str]) -> list[str]:
-    undecided = {finding.subject for finding in inventory.findings if finding.rule in ("TFS107", "TFS108")}
+    undecided = _undecided(inventory)
     return [key for key in also if key in undecided]
+
+
+def _asks(inventory: Inventory, also: Collection[str]) -> bool:
+    """Whether the model holds averages that only the user can decide about, by their values where need be."""
+    if not any(averages.needs_values(finding, also) for finding in inventory.findings):
+        return False
+    return any(finding.rule == "TFS106" for finding in settled(inventory.path, _keys(inventory, also)).findings)
 
 
 def make(jobs: Sequence[Job], output: str, profile: Profile = "inference") -> Bundle:

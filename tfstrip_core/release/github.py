@@ -77,9 +77,12 @@ def place(tag: str, environment: Mapping[str, str]) -> Place:
     Raises UsageError outside of a job, and for a tag that git could not make: GitHub says so only on publishing.
     """
     if tag.startswith("refs/"):
-        raise UsageError(f"the input tag is {tag!r}, a full reference", "give its short name, ${{ github.ref_name }}")
+        short = re.sub(r"^refs/(tags|heads)/", "", tag)
+        raise UsageError(f"the input tag is {tag!r}, a full reference", f"give its short name, {short}")
     if re.search(r"[\s\x00-\x1f\x7f~^:?*\[\\]|\.\.|@\{|//|/\.|\.lock(/|$)|^[-./]|[./]$|^@$", tag):
         raise UsageError(f"the input tag is {tag!r}, and git allows no such name", "correct it")
+    if environment.get("GITHUB_REF") == f"refs/heads/{tag}":
+        raise UsageError(f"the input tag is {tag!r}, which is the branch", "name a tag, or leave the input out")
     repository = environment.get("GITHUB_REPOSITORY", "")
     if not re.fullmatch(r"[\w.-]+/[\w.-]+", repository, re.ASCII):
         raise UsageError("there is a tag to release, and GITHUB_REPOSITORY names no repository", "run in a workflow")
@@ -105,7 +108,7 @@ def connect(place: Place, token: str) -> Iterator[Repository]:
     Reads the repository once, so that a wrong token or name is known before any work is done.
     """
     if not token:
-        raise UsageError(f"there is release {place.tag} to attach to, and no token", "leave the input token out")
+        raise UsageError(f"the input token is empty, and release {place.tag} needs one", "leave the input out")
     client = github.Github(
         auth=github.Auth.Token(token),
         base_url=place.api,
@@ -309,12 +312,12 @@ def _sentence(error: Exception, place: Place) -> CannotPublish:
     if status == 403 and "rate limit" not in said.lower():
         return CannotPublish(
             f"the token may not write releases of {place.repository} (403 {said})",
-            "give the job `permissions: contents: write`; pull requests from forks never have it",
+            "give the job `permissions: {contents: write}`; pull requests from forks never have it",
         )
     if status == 404:
         return CannotPublish(
             f"{place.repository} has no releases that this token can reach (404 {said})",
-            "give the job `permissions: contents: write`, and check the repository's name",
+            "give the job `permissions: {contents: write}`, and check the repository's name",
         )
     if status == 422:
         return CannotPublish(f"GitHub refused release {place.tag} (422 {said})", "check the tag and its rules")

@@ -28,6 +28,7 @@ def _entry(artifact: Artifact) -> dict[str, Any]:
         "sha256": artifact.sha256,
         "removed": _by_rule(result),
         "kept": [{"rule": finding.rule, "subject": finding.subject, "bytes": finding.bytes} for finding in result.kept],
+        "weights": "averages" if result.averaged else "as trained",
         "proof": {"kept_tensors": result.proof.kept_tensors, "kept_bytes": result.proof.kept_bytes},
     }
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import re
+import unicodedata
 from collections.abc import Iterable
 
 from tfstrip_core.errors import UsageError, printable
@@ -13,8 +14,12 @@ _ODD = re.compile(r"[^A-Za-z0-9._+-]+")
 
 
 def asset_name(path: str) -> str:
-    """Return the asset name of the file at `path`: its base name, odd characters turned into dots as GitHub does."""
-    return re.sub(r"\.{2,}", ".", _ODD.sub(".", os.path.basename(path))).strip(".") or "model"
+    """Return the asset name of the file at `path`: its base name without accents, odd characters turned into dots.
+
+    So GitHub would not change it again.
+    """
+    plain = "".join(c for c in unicodedata.normalize("NFKD", os.path.basename(path)) if not unicodedata.combining(c))
+    return re.sub(r"\.{2,}", ".", _ODD.sub(".", plain)).strip(".") or "model"
 
 
 def asset_names(paths: Iterable[str]) -> dict[str, str]:
@@ -26,7 +31,8 @@ def asset_names(paths: Iterable[str]) -> dict[str, str]:
         other = taken.setdefault(name.lower(), path)
         if other != path:
             raise UsageError(
-                f"{printable(path)} and {printable(other)} would both be attached as {name}", "rename one of them"
+                f"{printable(path)} and {printable(other)} would both be attached as {name}",
+                "rename one of them, or release them in steps of their own",
             )
         names[path] = name
     return names

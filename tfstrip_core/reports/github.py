@@ -40,7 +40,8 @@ def kept(results: Iterable[StripResult]) -> Iterator[str]:
     for result in results:
         for found in result.kept:
             if not RULES[found.rule].note:
-                yield _finding("warning", result.source, found, RULES[found.rule].remedy)
+                remedy = f"if it is training state, add {found.subject} to the input also"
+                yield _finding("warning", result.source, found, remedy)
 
 
 def lines(inventories: Iterable[Inventory], *, pointers_fail: bool = False) -> Iterator[str]:

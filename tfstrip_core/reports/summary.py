@@ -29,15 +29,20 @@ def _published(artifacts: Sequence[Artifact], url: str, draft: bool) -> Iterator
     before, after = sum(item.bytes_before for item in results), sum(item.bytes_after for item in results)
     yield "## Models without their training state"
     yield ""
-    yield f"{before:,} bytes before, {after:,} bytes after ({_saved(before, after)} less)."
+    yield f"{before:,} bytes before, {after:,} bytes after ({text.less(before, after)} less)."
     if url:
-        yield f"{'Draft of the release' if draft else 'Release'}: {_name(url)}."
+        yield f"{'Draft of the release' if draft else 'Release'}: {_link(url)}."
     yield "Every tensor kept was compared with the original, byte for byte."
+    averaged = [artifact.name for artifact in artifacts if artifact.result.averaged]
+    if averaged:
+        yield f"The weights are the averages now in {', '.join(map(_name, averaged))}."
     yield ""
     yield "| artifact | from | before | after | less | tensors proven |"
     yield "| --- | --- | ---: | ---: | ---: | ---: |"
     for artifact, result in zip(artifacts, results, strict=True):
-        sizes = f"{result.bytes_before:,} | {result.bytes_after:,} | {_saved(result.bytes_before, result.bytes_after)}"
+        sizes = (
+            f"{result.bytes_before:,} | {result.bytes_after:,} | {text.less(result.bytes_before, result.bytes_after)}"
+        )
         yield f"| {_name(artifact.name)} | {_name(result.source)} | {sizes} | {result.proof.kept_tensors} |"
     yield from _pie(artifacts)
     yield from _kept(artifacts)
@@ -52,10 +57,6 @@ def _published(artifacts: Sequence[Artifact], url: str, draft: bool) -> Iterator
     yield "</details>"
 
 
-def _saved(before: int, after: int) -> str:
-    return f"{(before - after) * 100 / before:.1f} %" if before else "0 %"
-
-
 def _pie(artifacts: Sequence[Artifact]) -> Iterator[str]:
     """Yield where the bytes of all models together went; its labels are the rules' own names."""
     parts: dict[str, int] = {}
@@ -63,10 +64,14 @@ def _pie(artifacts: Sequence[Artifact]) -> Iterator[str]:
         for item in artifact.result.removed:
             label = f"{item.rule} {RULES[item.rule].name}"
             parts[label] = parts.get(label, 0) + item.bytes
+    results = [artifact.result for artifact in artifacts]
+    rest = sum(item.bytes_before - item.bytes_after for item in results) - sum(parts.values())
     parts = {label: size for label, size in sorted(parts.items()) if size}
+    if rest > 0:
+        parts["around the tensors"] = rest
     if parts:
         yield from ("", "```mermaid", "pie showData title Where the bytes went")
-        yield f'    "kept" : {sum(artifact.result.bytes_after for artifact in artifacts)}'
+        yield f'    "kept" : {sum(item.bytes_after for item in results)}'
         for label, size in parts.items():
             yield f'    "{label}" : {size}'
         yield "```"
@@ -102,9 +107,16 @@ def _checked(inventories: Sequence[Inventory]) -> Iterator[str]:
             sizes = f"{item.bytes:,} | {item.residue_bytes:,}"
             yield f"| {_name(item.path)} | {sizes} | {_name(text.fix(item))} |"
         yield ""
+        for line in text.about_averages(failing):
+            yield from (line, "")
     for item in inventories:
         if item.message and item.verdict != "not-a-model":
             yield f"- {_name(item.path)}: {item.verdict}: {_name(item.message)}"
+
+
+def _link(url: str) -> str:
+    """Return an address of GitHub's as a link, if there is nothing in it but an address."""
+    return f"<{url}>" if re.fullmatch(r"https?://[\w.:/%+~-]+", url, re.ASCII) else _name(url)
 
 
 def _name(untrusted: str) -> str:

@@ -54,6 +54,11 @@ def read(inventory: Inventory) -> str:
     return f"{shown(inventory.path)}: {inventory.verdict}: {inventory.format}, {size(inventory.bytes)}{residue}"
 
 
+def less(before: int, after: int) -> str:
+    """Return how much smaller something became, in percent of what it was."""
+    return f"{(before - after) * 100 / before:.1f} %" if before else "0 %"
+
+
 def fix(inventory: Inventory, ema: str = "") -> str:
     """Return the command that strips the model, with every KEY, and with what `ema` decides."""
     keys = [found.subject for found in inventory.findings if found.rule == "TFS107"]
@@ -98,10 +103,15 @@ def check_lines(inventories: Sequence[Inventory]) -> Iterator[str]:
     failing = [inventory for inventory in models if rules.fails(inventory.findings)]
     for inventory in failing[:_COMMANDS]:
         yield f"fix: {fix(inventory)}"
-    if any(found.rule == "TFS106" for inventory in failing for found in inventory.findings):
-        yield "if strip asks about averages: --ema drop serves the weights as they are, --ema apply the averages"
+    yield from about_averages(failing)
     if len(failing) > _COMMANDS:
         yield f"and {len(failing) - _COMMANDS} more: tfstrip check --json lists them, the tfstrip-fix hook strips them"
+
+
+def about_averages(inventories: Sequence[Inventory]) -> Iterator[str]:
+    """Yield what to add to the commands above where a model may hold averages."""
+    if any(found.rule == "TFS106" for inventory in inventories for found in inventory.findings):
+        yield "if strip asks about averages: --ema drop serves the weights as they are, --ema apply the averages"
 
 
 def inspect_lines(inventory: Inventory) -> Iterator[str]:
@@ -142,8 +152,10 @@ def strip_notices(result: StripResult) -> Iterator[str]:
     for found in result.kept:
         remedy = RULES[found.rule].remedy.replace("KEY", printable(found.subject))
         yield f"{finding(result.target, found)}; kept: {remedy}"
+    target = shown(result.target)
+    if result.averaged:
+        yield f"{target}: its weights are the averages now"
     if any(item.rule == "TFS201" for item in result.removed):
-        target = shown(result.target)
         yield f"{target}: loss, metrics and optimizer settings are gone: call compile() before evaluate()"
 
 

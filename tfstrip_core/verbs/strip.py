@@ -184,7 +184,9 @@ def _result(
 ) -> StripResult:
     sizes = {tensor.name: tensor.bytes for tensor in inventory.tensors}
     removed = tuple(removed for finding in planned.drop for removed in _removed(finding, sizes))
-    return StripResult(inventory, source, target, before, after, removed, planned.kept, proof, changed)
+    return StripResult(
+        inventory, source, target, before, after, removed, planned.kept, proof, changed, bool(planned.apply)
+    )
 
 
 def _removed(finding: Finding, sizes: dict[str, int]) -> list[Removed]:
