@@ -61,7 +61,8 @@ def test_everything_that_matches_is_stripped_proven_and_listed(tree: Path) -> No
     for entry in manifest["artifacts"]:
         artifact, source = Path("dist", entry["path"]), Path(entry["source"])
         assert entry["sha256"] == hashlib.sha256(artifact.read_bytes()).hexdigest()
-        assert entry["source_sha256"] == hashlib.sha256(source.read_bytes()).hexdigest()
+        digest = hashlib.sha256(source.read_bytes()).hexdigest()
+        assert entry["sources"] == [{"path": entry["source"], "sha256": digest}]
         assert (entry["bytes_before"], entry["bytes_after"]) == (source.stat().st_size, artifact.stat().st_size)
         assert entry["proof"]["kept_tensors"] == len(tfstrip_core.inspect(str(artifact)).tensors)
         assert tfstrip_core.verify(str(source), str(artifact)).equal
@@ -184,7 +185,7 @@ def test_asset_names_are_what_github_will_make_of_them(path: str, name: str) -> 
 def test_colliding_names_are_refused(paths: tuple[str, ...]) -> None:
     """Two assets of one name, also after cleaning, whatever their case, or of a reserved one, are a mistake."""
     with pytest.raises(tfstrip_core.UsageError, match="both be attached"):
-        names.asset_names(paths)
+        names.asset_names({path: path for path in paths})
 
 
 def test_without_a_tag_nothing_of_github_is_imported(tree: Path) -> None:

@@ -138,11 +138,16 @@ class StripResult:
 
 @dataclass(frozen=True, slots=True)
 class Artifact:
-    """A strip's result as it is published: `name` is its base name, the digests are SHA-256 in hex."""
+    """A strip's result as it is published: `name` is its base name, the digests are SHA-256 in hex.
+
+    `sources` are the files that it was made from, `bytes` the size of what is published: packed, where it is several
+    files.
+    """
 
     name: str
+    bytes: int
     sha256: str
-    source_sha256: str
+    sources: tuple[tuple[str, str], ...]
     result: StripResult
 
 

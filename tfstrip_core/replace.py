@@ -156,6 +156,20 @@ def put(built: str, target: str, endings: Sequence[str] = ("",), old: Iterable[s
     journal.finish(folder)
 
 
+def put_text(content: bytes, target: str) -> None:
+    """Write a small file anew, durably: a sibling first, which takes its place."""
+    with workshop(target) as folder:
+        built = os.path.join(folder, "result")
+        with open(built, "wb") as file:
+            file.write(content)
+        if os.path.isfile(target):
+            _inherit(built, target)
+        else:
+            open_mode(built)
+        flush(built)
+        put(built, target)
+
+
 def put_in_place(built: str, source: str, seen: Stamps, endings: Sequence[str]) -> None:
     """Move the flushed files `built` + ending over `source`'s, with the mode and owner of what they replace.
 

@@ -47,6 +47,10 @@ RULES: dict[str, Rule] = {
         ),
         Rule("TFS301", "dead-space", True, True, False, "bytes that a fresh rewrite would not have", _STRIP),
         Rule(
+            "TFS401", "local-path", False, True, False,
+            "absolute paths of the machine that the model was made on", _STRIP,
+        ),
+        Rule(
             "TFS501", "code-in-model", False, False, True, "loading the model runs or needs code of its own",
             "review it before you load the model; tfstrip never runs it",
         ),

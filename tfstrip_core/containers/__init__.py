@@ -11,6 +11,7 @@ import os
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
+    from collections.abc import Mapping
     from contextlib import AbstractContextManager
     from typing import BinaryIO, Protocol
 
@@ -30,6 +31,9 @@ if TYPE_CHECKING:
 
         def check_whole(self, path: str) -> None:
             """Read every byte against the checksums that the file itself carries; raise Unreadable if it is damaged."""
+
+        def beside(self, path: str, target: str, /) -> Mapping[str, bytes]:
+            """Return files beside the result that name it, with what they must say once it is in place."""
 
         def rewrite(self, path: str, plan: Plan, target: str) -> None:
             """Write the model without what the plan drops to the new file `target`."""

@@ -14,9 +14,10 @@ from tfstrip_core import rules
 from tfstrip_core.codecs import object_graph, tensor_bundle, tensor_bundle_write
 from tfstrip_core.codecs.object_graph import Graph
 from tfstrip_core.codecs.tensor_bundle import Bundle, Data, Entry
-from tfstrip_core.containers import object_state
+from tfstrip_core.containers import checkpoint_state, object_state
+from tfstrip_core.containers.checkpoint_state import State
 from tfstrip_core.errors import Pointer, TfstripError, Unsupported
-from tfstrip_core.inventory import Contents, Inventory, Key, Part, Plan, Tensor
+from tfstrip_core.inventory import Contents, Finding, Inventory, Key, Part, Plan, Tensor
 
 OBJECTS = "tf-checkpoint"
 _POINTER = b"version https://git-lfs"
@@ -36,18 +37,54 @@ def inventory(path: str) -> Inventory:
     with tensor_bundle.opened(bundle) as data:
         graph = _graph(bundle, data)
     state = object_state.judge(graph, tensors)
+    findings = (*state.findings, *_local_paths(path))
     roled = tuple(Tensor(item.name, item.dtype, item.shape, item.bytes, state.roles[item.name]) for item in tensors)
     size = sum(os.stat(path + ending).st_size for ending in endings(path))
     return Inventory(
         path=path,
         format=OBJECTS,
-        verdict=rules.verdict(state.findings),
+        verdict=rules.verdict(findings),
         writer="tf.train.Checkpoint",
         bytes=size,
         tensors=roled,
-        findings=state.findings,
-        residue_bytes=rules.residue_bytes(state.findings),
+        findings=findings,
+        residue_bytes=rules.residue_bytes(findings),
     )
+
+
+def _local_paths(path: str) -> Iterator[Finding]:
+    """Yield a finding where the state file beside the checkpoint names it by an absolute path."""
+    folder, base = os.path.split(path)
+    state = checkpoint_state.read(folder)
+    for name in checkpoint_state.names(state) if state else ():
+        if checkpoint_state.is_local(name) and checkpoint_state.base(name) == base:
+            message = f"the file checkpoint beside it holds the absolute path {name}"
+            yield Finding("TFS401", checkpoint_state.NAME, 0, message)
+            return
+
+
+def beside(path: str, target: str) -> dict[str, bytes]:
+    """Return the state file that must change once the result is in place: by its path, its content.
+
+    In place it loses absolute paths and names of what is not there. Beside another target it is made where the source
+    has one and there is none; one that belongs to other models is left alone.
+    """
+    state = checkpoint_state.read(os.path.dirname(path))
+    folder, base = os.path.split(target)
+    place = os.path.join(folder, checkpoint_state.NAME)
+    if state is None or not any(checkpoint_state.base(name) == os.path.basename(path) for name in _names(state)):
+        return {}
+    if path != target:
+        return {} if os.path.lexists(place) else {place: checkpoint_state.alone(base)}
+    here = [os.path.isfile(os.path.join(folder, f"{checkpoint_state.base(name)}.index")) for name in _names(state)]
+    if all(here) and not any(map(checkpoint_state.is_local, _names(state))):
+        return {}
+    content = checkpoint_state.cleaned(state, folder)
+    return {place: content} if content else {}
+
+
+def _names(state: State) -> list[str]:
+    return list(checkpoint_state.names(state))
 
 
 def _tensors(bundle: Bundle) -> list[Tensor]:

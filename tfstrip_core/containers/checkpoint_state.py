@@ -1,4 +1,4 @@
-"""The text file `checkpoint` beside checkpoints: which are there, which is the latest, and often whose machine it was."""
+"""The text file `checkpoint` beside checkpoints: which there are, which is the latest, often whose machine it was."""
 
 from __future__ import annotations
 

@@ -148,6 +148,11 @@ def endings(_path: str) -> tuple[str, ...]:
     return ("",)
 
 
+def beside(_path: str, _target: str) -> dict[str, bytes]:
+    """Return {}: nothing beside a Keras file names it."""
+    return {}
+
+
 def check_whole(path: str) -> None:
     """Do nothing: the layout that Keras writes carries no checksums."""
 

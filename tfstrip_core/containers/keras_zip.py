@@ -152,6 +152,11 @@ def endings(_path: str) -> tuple[str, ...]:
     return ("",)
 
 
+def beside(_path: str, _target: str) -> dict[str, bytes]:
+    """Return {}: nothing beside a Keras file names it."""
+    return {}
+
+
 def check_whole(path: str) -> None:
     """Read every member against its CRC-32; raises Unreadable where one differs."""
     with open(path, "rb", buffering=0) as file:

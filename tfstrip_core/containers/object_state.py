@@ -35,7 +35,7 @@ _UNSEEN = "averages of the weights, which may differ from them: strip compares t
 
 @dataclass(frozen=True, slots=True)
 class State:
-    """What a graph says of each key: its role, and findings, whose roots are the nodes that go, "#N", and their edges."""
+    """What a graph says: each key's role, and findings, whose roots are the nodes that go, "#N", and their edges."""
 
     roles: Mapping[str, Role]
     findings: tuple[Finding, ...]

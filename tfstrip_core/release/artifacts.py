@@ -15,8 +15,9 @@ from tfstrip_core.inventory import Artifact, Inventory
 from tfstrip_core.plan import Choices, Ema
 from tfstrip_core.release import checksums, manifest
 from tfstrip_core.release.names import asset_names
+from tfstrip_core.release.pack import SUFFIX, pack
 from tfstrip_core.verbs.inspect import examine
-from tfstrip_core.verbs.strip import Profile, settled, strip
+from tfstrip_core.verbs.strip import Profile, files, settled, strip
 
 MANIFEST, CHECKSUMS = "manifest.json", "SHA256SUMS"
 _SHOWN = 5
@@ -91,6 +92,7 @@ class Job:
     inventory: Inventory
     name: str
     choices: Choices
+    packed: bool = False
 
 
 def plan(inventories: Sequence[Inventory], *, ema: Ema = "", also: Collection[str] = ()) -> list[Job]:
@@ -103,8 +105,9 @@ def plan(inventories: Sequence[Inventory], *, ema: Ema = "", also: Collection[st
         more = [f"and {len(bad) - _SHOWN} more"] if len(bad) > _SHOWN else []
         listed = ", ".join([*bad[:_SHOWN], *more])
         raise UsageError(f"not every match can be stripped: {listed}", "nothing was written")
-    names = asset_names(inventory.path for inventory in inventories)
-    jobs = [Job(item, names[item.path], Choices(ema, _keys(item, also))) for item in inventories]
+    packed = {item.path for item in inventories if len(files(item.path)) > 1}
+    names = asset_names({item.path: _title(item.path) + SUFFIX * (item.path in packed) for item in inventories})
+    jobs = [Job(item, names[item.path], Choices(ema, _keys(item, also)), item.path in packed) for item in inventories]
     for key in set(also) - {key for job in jobs for key in job.choices.also}:
         known = sorted({subject for item in inventories for subject in _undecided(item)})
         there = f"they have {', '.join(map(printable, known))}" if known else "leave it out"
@@ -116,6 +119,11 @@ def plan(inventories: Sequence[Inventory], *, ema: Ema = "", also: Collection[st
             "set the input ema to drop (serve the weights as they are) or apply (serve the averages)",
         )
     return jobs
+
+
+def _title(path: str) -> str:
+    """Return what a model is called: for a checkpoint without a name of its own, its folder's name."""
+    return os.path.basename(os.path.dirname(os.path.abspath(path)) if os.path.basename(path) == ".index" else path)
 
 
 def _matter(inventory: Inventory) -> str:
@@ -161,19 +169,34 @@ def _make(jobs: Sequence[Job], output: str, profile: Profile) -> list[Artifact]:
         for job in jobs:
             source, built = job.inventory.path, os.path.join(folder, job.name)
             try:
-                result = strip(source, built, profile=profile, ema=job.choices.ema, also=job.choices.also)
+                sources = files(source)
+                model = built.removesuffix(SUFFIX) if job.packed else built
+                result = strip(source, model, profile=profile, ema=job.choices.ema, also=job.choices.also)
+                if job.packed:
+                    _pack(model, built)
             except TfstripError as error:
                 raise UsageError(f"{printable(source)}: {error.cause}", error.remedy) from None
             result = with_values(result, target=os.path.join(output, job.name))
-            made.append(Artifact(job.name, checksums.sha256(built), checksums.sha256(source), result))
+            digests = tuple((path, checksums.sha256(path)) for path in sources)
+            made.append(Artifact(job.name, os.path.getsize(built), checksums.sha256(built), digests, result))
         text = manifest.dumps(made)
         _write(folder, MANIFEST, text)
-        digests = [(item.name, item.sha256) for item in made]
-        _write(folder, CHECKSUMS, checksums.lines([*digests, (MANIFEST, checksums.sha256_of(text.encode()))]))
+        listed = [(item.name, item.sha256) for item in made]
+        _write(folder, CHECKSUMS, checksums.lines([*listed, (MANIFEST, checksums.sha256_of(text.encode()))]))
         for name in sorted(os.listdir(folder)):
             replace.flush(os.path.join(folder, name))
             replace.put(os.path.join(folder, name), os.path.join(output, name))
     return made
+
+
+def _pack(model: str, target: str) -> None:
+    """Pack a model of several files, with the state file that a checkpoint has beside it."""
+    beside = os.path.join(os.path.dirname(model), "checkpoint")
+    made = [*files(model), *([beside] if os.path.isfile(beside) else [])]
+    pack(made, target)
+    replace.open_mode(target)
+    for file in made:
+        os.unlink(file)
 
 
 def _write(folder: str, name: str, text: str) -> None:

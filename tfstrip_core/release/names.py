@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 import re
 import unicodedata
-from collections.abc import Iterable
+from collections.abc import Mapping
 
 from tfstrip_core.errors import UsageError, printable
 
@@ -22,12 +22,15 @@ def asset_name(path: str) -> str:
     return re.sub(r"\.{2,}", ".", _ODD.sub(".", plain)).strip(".") or "model"
 
 
-def asset_names(paths: Iterable[str]) -> dict[str, str]:
-    """Return the asset name of each path; raises UsageError where two would share one (whatever their case)."""
+def asset_names(titles: Mapping[str, str]) -> dict[str, str]:
+    """Return the asset name of each path, made of its title; raises UsageError where two would share one.
+
+    Names that differ in case alone are one name to many file systems.
+    """
     names: dict[str, str] = {}
     taken = {name.lower(): f"tfstrip's own {name}" for name in RESERVED}
-    for path in paths:
-        name = asset_name(path)
+    for path, title in titles.items():
+        name = asset_name(title)
         other = taken.setdefault(name.lower(), path)
         if other != path:
             raise UsageError(

@@ -16,6 +16,8 @@ _LOAD = {
     "keras-zip": 'keras.models.load_model("{name}")',
     "keras-hdf5": 'keras.models.load_model("{name}", compile=False)',
     "keras-hdf5-weights": 'model.load_weights("{name}")',
+    "tf-checkpoint": 'tf.train.Checkpoint(model=model).restore("{bare}") after unpacking',
+    "tf-checkpoint-names": 'tf.train.load_checkpoint("{bare}") after unpacking',
 }
 
 
@@ -51,7 +53,9 @@ def _published(artifacts: Sequence[Artifact], url: str, draft: bool) -> Iterator
     yield "| artifact | SHA-256 | load it with |"
     yield "| --- | --- | --- |"
     for artifact in artifacts:
-        load = _LOAD.get(artifact.result.inventory.format, "{name}").format(name=artifact.name)
+        load = _LOAD.get(artifact.result.inventory.format, "{name}").format(
+            name=artifact.name, bare=artifact.name.removesuffix(".tar.gz")
+        )
         yield f"| {_name(artifact.name)} | `{artifact.sha256}` | {_name(load)} |"
     yield ""
     yield "</details>"

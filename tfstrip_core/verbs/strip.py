@@ -48,44 +48,48 @@ def strip(
         raise UsageError(f"there is no profile {profile!r}", "say inference or serving")
     recover(source)
     found = _found(source)
-    source, container = found.file, containers.container(found.kind)
-    destination = source if target is None else target
     try:
-        endings = container.endings(source)
-        if target is None:
-            replace.check_in_place(source + ending for ending in endings)
-        else:
-            replace.check_target(source, target, endings, force)
-        choices = Choices(ema, also, drop_training_config)
-        seen = replace.stamps(source, endings)
-        size = replace.total(seen)
-        inventory = settled(found, also)
-        planned = plan(inventory, choices)
-        # Before anything is copied: HDF5's library can crash on damage that a checksum tells of.
-        container.check_whole(source)
-        if target is None and not planned.drop:
-            proof = _prove(found, found, planned)
-            return _result(inventory, planned, found.path, found.path, size, size, proof, changed=False)
-        with replace.workshop(destination + endings[0]) as folder, ThreadPoolExecutor() as meanwhile:
-            built = os.path.join(folder, "result")
-            made = _build(found, planned, built)
-            flushed = [meanwhile.submit(replace.flush, built + ending) for ending in made]
-            whole = meanwhile.submit(container.check_whole, built)
-            proof = _prove(found, look(built), planned)
-            whole.result()
-            for flush in flushed:
-                flush.result()
-            if replace.stamps(source, seen) != seen:
-                raise CannotReplace("it changed while it was being stripped", "run it again")
-            after = sum(os.path.getsize(built + ending) for ending in made)
-            if target is None:
-                replace.put_in_place(built, source, seen, made)
-            else:
-                replace.put(built, target, made, endings)
+        return _strip(found, target, Choices(ema, also, drop_training_config), force)
     except OSError as error:
         raise Unreadable(
             f"cannot be read or written ({error.strerror or error})", "check space and permissions"
         ) from None
+
+
+def _strip(found: Found, target: str | None, choices: Choices, force: bool) -> StripResult:
+    source, container = found.file, containers.container(found.kind)
+    endings = container.endings(source)
+    if target is None:
+        replace.check_in_place(source + ending for ending in endings)
+    else:
+        replace.check_target(source, target, endings, force)
+    seen = replace.stamps(source, endings)
+    size = replace.total(seen)
+    inventory = settled(found, choices.also)
+    planned = plan(inventory, choices)
+    # Before anything is copied: HDF5's library can crash on damage that a checksum tells of.
+    container.check_whole(source)
+    if target is None and not planned.drop:
+        proof = _prove(found, found, planned)
+        return _result(inventory, planned, found.path, found.path, size, size, proof, changed=False)
+    destination = source if target is None else target
+    with replace.workshop(destination + endings[0]) as folder, ThreadPoolExecutor() as meanwhile:
+        built = os.path.join(folder, "result")
+        made = _build(found, planned, built)
+        flushed = [meanwhile.submit(replace.flush, built + ending) for ending in made]
+        whole = meanwhile.submit(container.check_whole, built)
+        proof = _prove(found, look(built), planned)
+        for done in (whole, *flushed):
+            done.result()
+        if replace.stamps(source, seen) != seen:
+            raise CannotReplace("it changed while it was being stripped", "run it again")
+        after = sum(os.path.getsize(built + ending) for ending in made)
+        if target is None:
+            replace.put_in_place(built, source, seen, made)
+        else:
+            replace.put(built, target, made, endings)
+    for file, content in container.beside(source, destination).items():
+        replace.put_text(content, file)
     shown = found.path if target is None else target
     return _result(inventory, planned, found.path, shown, size, after, proof, changed=True)
 
