@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, cast
 from tfstrip_core import runner
 from tfstrip_core.errors import TfstripError, UsageError
 from tfstrip_core.inventory import Artifact
-from tfstrip_core.process import guarded
+from tfstrip_core.process import guarded, say
 from tfstrip_core.release import artifacts
 from tfstrip_core.reports import github, summary, table, text
 
@@ -25,11 +25,8 @@ def main() -> int:
     try:
         bundle, attached = _run()
     except TfstripError as error:
-        sentence = str(error)
-        token = runner.option("token")
-        sentence = sentence.replace(token, "***") if token else sentence
-        print(github.command("error", "tfstrip", sentence))
-        print(f"tfstrip: {sentence}", file=sys.stderr)
+        print(github.command("error", "tfstrip", str(error)))
+        say(str(error))
         return 2
     made, url = bundle.artifacts, attached.url if attached else ""
     runner.put_summary(summary.published(made, url, draft=attached is not None and attached.draft))
@@ -58,7 +55,7 @@ def _run() -> "tuple[artifacts.Bundle, Attached | None]":
     hub = importlib.import_module("tfstrip_core.release.github") if tag else None
     place = hub.place(tag, os.environ) if hub else None
     with runner.group("Models"):
-        inventories = artifacts.survey(artifacts.match(patterns, output))
+        inventories = artifacts.survey(artifacts.match(patterns, output), output)
         for inventory in inventories:
             print(text.read(inventory))
         for line in github.problems(inventories):
@@ -70,10 +67,10 @@ def _run() -> "tuple[artifacts.Bundle, Attached | None]":
     if not hub:
         print("no release: no tag was pushed, and the input tag is empty")
         return _make(jobs, output, profile), None
-    with hub.connect(place, runner.option("token")) as repository:
+    with hub.connect(place, runner.option("token")) as connection:
         bundle = _make(jobs, output, profile)
         with runner.group(f"Release {tag}"):
-            attached: Attached = hub.attach(repository, place, hub.assets(bundle.paths), draft=draft)
+            attached: Attached = hub.attach(connection, hub.assets(output, bundle.digests), draft=draft)
             for line in text.attached(attached.uploaded, attached.skipped):
                 print(line)
     print(f"{'draft ' if attached.draft else ''}release {tag}: {attached.url}")
@@ -81,18 +78,16 @@ def _run() -> "tuple[artifacts.Bundle, Attached | None]":
 
 
 def _make(jobs: Sequence[artifacts.Job], output: str, profile: "Profile") -> artifacts.Bundle:
-    written = [output]
     try:
         with runner.group("Strip and prove"):
             bundle = artifacts.make(jobs, output, profile)
-            written += bundle.paths
             results = [artifact.result for artifact in bundle.artifacts]
             for result in results:
                 for line in text.strip_notices(result):
-                    print(f"tfstrip: {line}", file=sys.stderr)
+                    say(line)
             table.before_and_after(results)
     finally:
-        runner.hand_over(written)
+        runner.hand_over([output, *artifacts.outputs(jobs, output)])
     for line in github.kept(results):
         print(line)
     count = len(bundle.artifacts)

@@ -6,7 +6,7 @@ import sys
 from tfstrip_core import runner
 from tfstrip_core.discover import expand
 from tfstrip_core.errors import TfstripError, UsageError, printable
-from tfstrip_core.process import guarded
+from tfstrip_core.process import guarded, say
 from tfstrip_core.reports import github, summary, text
 from tfstrip_core.verbs.check import check
 
@@ -25,7 +25,7 @@ def main() -> int:
         result = check(dict.fromkeys(paths), require_lfs=require_lfs)
     except TfstripError as error:
         print(github.command("error", "tfstrip", str(error)))
-        print(f"tfstrip: {error}", file=sys.stderr)
+        say(str(error))
         return 2
     for line in github.lines(result.inventories, pointers_fail=require_lfs):
         print(line)

@@ -2,6 +2,7 @@
 
 import hashlib
 import json
+import os
 import shutil
 from collections.abc import Iterator, Sequence
 from pathlib import Path
@@ -13,6 +14,7 @@ from conftest import one
 from github_server import Fault, GitHub
 
 from tfstrip_core.errors import CannotPublish, UsageError
+from tfstrip_core.release import checksums, retries
 from tfstrip_core.release import github as publishing
 
 KERAS, CLEAN = one("keras3.15.1", "sequential.keras"), one("keras3.15.1", "sequential_uncompiled.keras")
@@ -40,7 +42,7 @@ def tree(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 @pytest.fixture
 def files(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> list[str]:
     """Two small files to attach; nobody waits between tries."""
-    monkeypatch.setattr(publishing, "_PAUSES", (0.0, 0.0, 0.0))
+    monkeypatch.setattr(retries, "PAUSES", (0.0, 0.1, 0.2))
     monkeypatch.setattr(publishing, "_BETWEEN_WRITES", None)
     for name, content in {"a.bin": b"a" * 3000, "b.bin": b"b" * 70000}.items():
         (tmp_path / name).write_bytes(content)
@@ -52,8 +54,14 @@ def attach(
 ) -> publishing.Attached:
     environment = {"GITHUB_API_URL": hub.url, "GITHUB_REPOSITORY": "acme/models", "GITHUB_SHA": COMMIT, **changes}
     place = publishing.place(tag, environment)
-    with publishing.connect(place, token or hub.token) as repository:
-        return publishing.attach(repository, place, publishing.assets(paths), draft=draft)
+    with publishing.connect(place, token or hub.token) as connection:
+        return publishing.attach(connection, as_assets(paths), draft=draft)
+
+
+def as_assets(paths: Sequence[str]) -> list[publishing.Asset]:
+    """The files of one folder as they are."""
+    folder = os.path.dirname(paths[0])
+    return publishing.assets(folder, [(os.path.basename(path), checksums.sha256(path)) for path in paths])
 
 
 def stored(hub: GitHub) -> dict[str, bytes]:
@@ -369,7 +377,7 @@ def test_any_other_request_is_repeated_too(method: str, kind: str, hub: GitHub, 
 def test_retry_after_is_obeyed(hub: GitHub, files: list[str], monkeypatch: pytest.MonkeyPatch) -> None:
     """A wait that the server names is waited; one that is beyond reason fails with the cause."""
     waits: list[float] = []
-    monkeypatch.setattr(publishing.time, "sleep", waits.append)
+    monkeypatch.setattr(retries.time, "sleep", waits.append)
     hub.faults.append(Fault("POST", "/assets", "status", status=429, retry_after=7))
     attach(hub, files)
     assert max(waits) == 7

@@ -43,13 +43,14 @@ def test_the_flow_is_accepted_by_another_implementation(
     for path in paths:
         Path(path).write_bytes(path.encode() * 50)
     local = {Path(path).name: checksums.sha256(path) for path in paths}
-    monkeypatch.setattr(publishing, "_read_back", lambda asset: local[asset.name])
+    sizes = {Path(path).stat().st_size: Path(path).name for path in paths}
+    monkeypatch.setattr(publishing, "_read_back", lambda _hub, _number, size: local[sizes[size]])
     environment = {"GITHUB_API_URL": emulator["url"], "GITHUB_REPOSITORY": emulator["repository"]}
     place = publishing.place("v1", environment)
 
     def attach(*, draft: bool) -> publishing.Attached:
-        with publishing.connect(place, emulator["token"]) as repository:
-            return publishing.attach(repository, place, publishing.assets(paths), draft=draft)
+        with publishing.connect(place, emulator["token"]) as connection:
+            return publishing.attach(connection, publishing.assets(str(tmp_path), list(local.items())), draft=draft)
 
     assert attach(draft=True).uploaded == ("a.keras", "manifest.json")
     assert attach(draft=False).skipped == ("a.keras", "manifest.json")

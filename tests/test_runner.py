@@ -28,7 +28,7 @@ def made(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> list[Artifact]:
     monkeypatch.chdir(tmp_path)
     shutil.copy(KERAS.path, "a.keras")
     shutil.copy(HDF5.path, "b.h5")
-    return list(artifacts.make(artifacts.plan(artifacts.survey(["a.keras", "b.h5"])), "dist").artifacts)
+    return list(artifacts.make(artifacts.plan(artifacts.survey(["a.keras", "b.h5"], "dist")), "dist").artifacts)
 
 
 class Page(HTMLParser):
@@ -90,7 +90,7 @@ def test_what_is_left_is_in_the_summary(tmp_path: Path, monkeypatch: pytest.Monk
     """Suspected state that stays in an artifact is listed with its KEY."""
     monkeypatch.chdir(tmp_path)
     shutil.copy(one("keras3.15.1", "gan.keras").path, "gan.keras")
-    bundle = artifacts.make(artifacts.plan(artifacts.survey(["gan.keras"])), "dist")
+    bundle = artifacts.make(artifacts.plan(artifacts.survey(["gan.keras"], "dist")), "dist")
     assert {"g_optimizer", "d_optimizer"} <= set(Page(summary.published(bundle.artifacts)).codes)
 
 

@@ -8,8 +8,10 @@ def printable(text: str) -> str:
     """Return `text` with every character that could move a cursor, end a line or hide escaped.
 
     Names come out of files and from file systems: control characters, bidirectional overrides and
-    undecodable bytes (surrogates) are shown as Python escapes, so that one name stays one visible line.
+    undecodable bytes (surrogates) are shown as Python escapes, so that one name stays one visible line. So is what
+    GitHub's runner takes for a command anywhere in a line.
     """
+    text = text.replace("##[", "##\\x5b")
     if text.isprintable():
         return text
     return "".join(c if c.isprintable() else c.encode("unicode_escape", "surrogatepass").decode("ascii") for c in text)

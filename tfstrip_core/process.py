@@ -7,17 +7,20 @@ import signal
 import sys
 from collections.abc import Callable
 
+from tfstrip_core import signals
+
 
 def guarded(work: Callable[[], int]) -> int:
     """Return what `work` returns; 2 where its output cannot be written, 130 after Ctrl-C; SIGTERM unwinds too."""
     for stream in (sys.stdout, sys.stderr):
         if hasattr(stream, "reconfigure"):
             stream.reconfigure(errors="backslashreplace")
-    previous = signal.signal(signal.SIGTERM, lambda *_: sys.exit(128 + signal.SIGTERM))  # so that leftovers are removed
     try:
-        code = work()
-        if sys.stdout is not None:
-            sys.stdout.flush()
+        with signals.heard():
+            code = work()
+            if sys.stdout is not None:
+                sys.stdout.flush()
+            signals.obey()
     except BrokenPipeError:
         _mute()
         return 2
@@ -25,15 +28,16 @@ def guarded(work: Callable[[], int]) -> int:
         _mute()
         say(f"the output cannot be written ({error.strerror or error}); check space and permissions")
         return 2
-    except KeyboardInterrupt:
-        return 128 + signal.SIGINT
-    finally:
-        signal.signal(signal.SIGTERM, previous)
+    except SystemExit as end:
+        if end.code == 128 + signal.SIGINT:
+            return 128 + signal.SIGINT
+        raise
     return code
 
 
 def _mute() -> None:
-    os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+    if sys.stdout is not None:
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
 
 
 def say(line: str) -> None:

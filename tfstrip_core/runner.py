@@ -48,7 +48,8 @@ def group(title: str) -> Iterator[None]:
     try:
         yield
     finally:
-        sys.stderr.flush()
+        if sys.stderr is not None:
+            sys.stderr.flush()
         if folds:
             print("::endgroup::", flush=True)
 
@@ -57,7 +58,7 @@ def put_outputs(values: Mapping[str, str]) -> None:
     """Set the step's outputs; no value can end itself, because the delimiter is drawn at random."""
     path = os.environ.get("GITHUB_OUTPUT")
     if path:
-        with open(path, "a", encoding="utf-8") as file:
+        with open(path, "a", encoding="utf-8", errors="backslashreplace") as file:
             for name, value in values.items():
                 delimiter = f"tfstrip-{secrets.token_hex(16)}"
                 file.write(f"{name}<<{delimiter}\n{value}\n{delimiter}\n")
@@ -67,7 +68,7 @@ def put_summary(markdown: str) -> None:
     """Append to the step's summary, whole lines of it as far as the runner shows them."""
     path = os.environ.get("GITHUB_STEP_SUMMARY")
     if path:
-        content = markdown.encode()
+        content = markdown.encode(errors="backslashreplace")
         if len(content) > SUMMARY_LIMIT - 100:
             content = (
                 content[: SUMMARY_LIMIT - 100].rpartition(b"\n")[0] + b"\n\n(cut off here: GitHub shows no more)\n"
@@ -92,6 +93,6 @@ def hand_over(paths: Iterable[str]) -> None:
             made.add(inside)
             inside = os.path.dirname(inside)
     for path in made:
-        with suppress(FileNotFoundError):
+        with suppress(OSError):  # no root, or a file system without owners
             if os.lstat(path).st_uid == 0:
                 os.lchown(path, owner.st_uid, owner.st_gid)

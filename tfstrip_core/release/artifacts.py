@@ -7,10 +7,10 @@ from collections.abc import Collection, Iterable, Sequence
 from dataclasses import dataclass
 from dataclasses import replace as with_values
 
-from tfstrip_core import replace
+from tfstrip_core import replace, signals
 from tfstrip_core.containers import averages
 from tfstrip_core.discover import discover, expand
-from tfstrip_core.errors import TfstripError, UsageError, printable
+from tfstrip_core.errors import CannotReplace, TfstripError, UsageError, printable
 from tfstrip_core.inventory import Artifact, Inventory
 from tfstrip_core.plan import Choices, Ema
 from tfstrip_core.release import checksums, manifest
@@ -25,10 +25,14 @@ _SHOWN = 5
 
 @dataclass(frozen=True, slots=True)
 class Bundle:
-    """A finished directory of artifacts, with manifest.json and SHA256SUMS beside them."""
+    """A finished directory of artifacts, with manifest.json and SHA256SUMS beside them.
+
+    `digests` are (base name, SHA-256 in hex) of everything that is published.
+    """
 
     folder: str
     artifacts: tuple[Artifact, ...]
+    digests: tuple[tuple[str, str], ...]
 
     @property
     def manifest(self) -> str:
@@ -39,11 +43,6 @@ class Bundle:
     def checksums(self) -> str:
         """Path of the checksums file, in the form that `sha256sum --check` reads."""
         return os.path.join(self.folder, CHECKSUMS)
-
-    @property
-    def paths(self) -> list[str]:
-        """Everything that is published: the artifacts and their two papers."""
-        return [*(os.path.join(self.folder, item.name) for item in self.artifacts), self.manifest, self.checksums]
 
 
 def match(patterns: Iterable[str], output: str) -> list[str]:
@@ -76,13 +75,16 @@ def match(patterns: Iterable[str], output: str) -> list[str]:
 
 
 def _is_within(path: str, folder: str) -> bool:
-    inner, outer = os.path.realpath(path), os.path.realpath(folder)
-    return inner == outer or inner.startswith(outer + os.sep)
+    outer = os.path.realpath(folder)
+    return os.path.commonpath([os.path.realpath(path), outer]) == outer
 
 
-def survey(paths: Sequence[str]) -> list[Inventory]:
-    """Return the inventory of each matched file; one that cannot be stripped says why in its message."""
-    return [examine(found) for found in discover(paths)]
+def survey(paths: Sequence[str], output: str) -> list[Inventory]:
+    """Return the inventory of each model that was matched, or lies in a folder that was, none of it under `output`.
+
+    One that cannot be stripped says why in its message.
+    """
+    return [examine(found) for found in discover(paths) if not _is_within(found.path, output)]
 
 
 @dataclass(frozen=True, slots=True)
@@ -154,39 +156,60 @@ def make(jobs: Sequence[Job], output: str, profile: Profile = "inference") -> Bu
     Clean models are copied. Everything is built in a sibling directory first: on any error nothing of it appears
     in `output`. Raises what strip raises, with the file named.
     """
+    for path in outputs(jobs, output):
+        if os.path.isdir(path):
+            raise UsageError(f"output-dir: {printable(path)} is a directory", "remove it, or name another output-dir")
     try:
         os.makedirs(output, exist_ok=True)
-        return Bundle(output, tuple(_make(jobs, output, profile)))
+        return _make(jobs, output, profile)
     except OSError as error:
         raise UsageError(
             f"output-dir: {printable(output)} cannot be written ({error.strerror})", "name another"
         ) from None
 
 
-def _make(jobs: Sequence[Job], output: str, profile: Profile) -> list[Artifact]:
-    made = []
-    with replace.workshop(os.path.join(output, "artifacts")) as folder:
-        for job in jobs:
-            source, built = job.inventory.path, os.path.join(folder, job.name)
-            try:
-                sources = files(source)
-                model = built.removesuffix(SUFFIX) if job.packed else built
-                result = strip(source, model, profile=profile, ema=job.choices.ema, also=job.choices.also)
-                if job.packed:
-                    _pack(model, built)
-            except TfstripError as error:
-                raise UsageError(f"{printable(source)}: {error.cause}", error.remedy) from None
-            result = with_values(result, target=os.path.join(output, job.name))
-            digests = tuple((path, checksums.sha256(path)) for path in sources)
-            made.append(Artifact(job.name, os.path.getsize(built), checksums.sha256(built), digests, result))
+def outputs(jobs: Sequence[Job], output: str) -> list[str]:
+    """Return the paths of all files that make() writes, SHA256SUMS last."""
+    return [os.path.join(output, name) for name in (*sorted(job.name for job in jobs), MANIFEST, CHECKSUMS)]
+
+
+def _make(jobs: Sequence[Job], output: str, profile: Profile) -> Bundle:
+    with replace.workshop(os.path.join(output, "artifacts")) as shop:
+        folder = os.path.join(shop, "result")  # a workshop that a killed run leaves is known by this name
+        os.mkdir(folder)
+        made = [_one(job, folder, output, profile) for job in jobs]
         text = manifest.dumps(made)
         _write(folder, MANIFEST, text)
-        listed = [(item.name, item.sha256) for item in made]
-        _write(folder, CHECKSUMS, checksums.lines([*listed, (MANIFEST, checksums.sha256_of(text.encode()))]))
-        for name in sorted(os.listdir(folder)):
-            replace.flush(os.path.join(folder, name))
-            replace.put(os.path.join(folder, name), os.path.join(output, name))
-    return made
+        digests = [*((item.name, item.sha256) for item in made), (MANIFEST, checksums.sha256_of(text.encode()))]
+        listed = checksums.lines(digests)
+        _write(folder, CHECKSUMS, listed)
+        targets = outputs(jobs, output)
+        for path in targets:
+            replace.flush(os.path.join(folder, os.path.basename(path)))
+        signals.obey()
+        for path in targets:
+            replace.put(os.path.join(folder, os.path.basename(path)), path)
+    return Bundle(output, tuple(made), (*digests, (CHECKSUMS, checksums.sha256_of(listed.encode()))))
+
+
+def _one(job: Job, folder: str, output: str, profile: Profile) -> Artifact:
+    """Make one artifact in `folder`, from files that do not change meanwhile."""
+    signals.obey()
+    source, built = job.inventory.path, os.path.join(folder, job.name)
+    try:
+        sources = files(source)
+        seen = replace.stamps("", sources)
+        digests = tuple((path, checksums.sha256(path)) for path in sources)
+        model = built.removesuffix(SUFFIX) if job.packed else built
+        result = strip(source, model, profile=profile, ema=job.choices.ema, also=job.choices.also)
+        if job.packed:
+            _pack(model, built)
+        if replace.stamps("", sources) != seen:
+            raise CannotReplace("it changed while it was being stripped", "run it again")
+    except TfstripError as error:
+        raise UsageError(f"{printable(source)}: {error.cause}", error.remedy) from None
+    result = with_values(result, target=os.path.join(output, job.name))
+    return Artifact(job.name, os.path.getsize(built), checksums.sha256(built), digests, result)
 
 
 def _pack(model: str, target: str) -> None:

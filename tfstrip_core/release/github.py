@@ -1,19 +1,22 @@
 """Attaching artifacts to a GitHub release: a draft first, every asset compared with ours, published last.
 
-The only module that talks to a network. Nothing is created before everything that can be checked has been, and what
-an interrupted run leaves is a draft that the next run completes.
+The only module that talks to a network (retries helps it to). Nothing is created before everything that can be
+checked has been, and what an interrupted run leaves is a draft that the next run completes. What the API answers is
+not trusted: the token goes to the API's own hosts only, and an odd answer is one sentence.
 """
 
 from __future__ import annotations
 
 import hashlib
+import logging
 import os
 import re
-import time
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass
-from typing import TypeVar
+from dataclasses import dataclass, field
+from itertools import islice
+from typing import Any
+from urllib.parse import urlsplit
 
 import github
 import requests
@@ -21,20 +24,19 @@ from github.GithubObject import NotSet
 from github.GitRelease import GitRelease
 from github.GitReleaseAsset import GitReleaseAsset
 from github.Repository import Repository
-from requests import RequestException
 
+from tfstrip_core import signals
 from tfstrip_core.errors import CannotPublish, UsageError, printable
-from tfstrip_core.release import checksums
+from tfstrip_core.release import checksums, retries
 
 SIZE_LIMIT = 2 << 30  # an asset of exactly 2 GiB is refused
 MOST_ASSETS = 1000
+_MOST_RELEASES = 10_000
 _TIMEOUT = 120  # seconds without a byte
 _BETWEEN_WRITES = 1.0  # seconds, as GitHub asks of its clients
-_PAUSES = (1.0, 4.0, 10.0)  # seconds between tries
-_LONGEST_PAUSE = 60.0
-
-_T = TypeVar("_T")
-_Failure = (github.GithubException, github.BadAttributeException, RequestException, AssertionError)
+_BLOCK = 1 << 20
+# What PyGithub raises for answers that it does not understand, besides its own exceptions.
+_ODD = (github.BadAttributeException, AssertionError, AttributeError, LookupError, RuntimeError, TypeError, ValueError)
 
 
 @dataclass(frozen=True, slots=True)
@@ -62,6 +64,15 @@ class Place:
 
 
 @dataclass(frozen=True, slots=True)
+class Hub:
+    """A repository that answers to a token."""
+
+    place: Place
+    repository: Repository
+    token: str = field(repr=False)
+
+
+@dataclass(frozen=True, slots=True)
 class Attached:
     """What a release holds now: names of the assets that were sent, and of those that were there already."""
 
@@ -86,83 +97,102 @@ def place(tag: str, environment: Mapping[str, str]) -> Place:
     repository = environment.get("GITHUB_REPOSITORY", "")
     if not re.fullmatch(r"[\w.-]+/[\w.-]+", repository, re.ASCII):
         raise UsageError("there is a tag to release, and GITHUB_REPOSITORY names no repository", "run in a workflow")
-    exists = environment.get("GITHUB_REF") == f"refs/tags/{tag}"
     api = environment.get("GITHUB_API_URL") or "https://api.github.com"
-    return Place(api, repository, tag, "" if exists else environment.get("GITHUB_SHA", ""))
+    if not re.fullmatch(r"https?://[\w.-]+(:\d{1,5})?(/[\w./-]*)?", api, re.ASCII):
+        raise UsageError(f"GITHUB_API_URL is {api!r}, which is no address", "correct it")
+    exists = environment.get("GITHUB_REF") == f"refs/tags/{tag}"
+    return Place(api.rstrip("/"), repository, tag, "" if exists else environment.get("GITHUB_SHA", ""))
 
 
-def assets(paths: Sequence[str]) -> list[Asset]:
-    """Return the files as assets, read from disk; raises UsageError for what GitHub would not take."""
-    found = [Asset(path, os.path.getsize(path), checksums.sha256(path)) for path in paths]
-    for asset in found:
+def assets(folder: str, digests: Sequence[tuple[str, str]]) -> list[Asset]:
+    """Return the files of these (name, SHA-256) as assets, read from disk.
+
+    Raises UsageError for what GitHub would not take, and CannotPublish for a file that is not what was proven.
+    """
+    if len(digests) > MOST_ASSETS:
+        raise UsageError(f"{len(digests):,} files are to be attached, and GitHub takes 1,000", "release them in parts")
+    found = []
+    for name, digest in digests:
+        path = os.path.join(folder, name)
+        asset = Asset(path, os.path.getsize(path), checksums.sha256(path))
         if not 0 < asset.size < SIZE_LIMIT:
             what = "is empty" if not asset.size else f"has {asset.size:,} bytes, and GitHub takes less than 2 GiB"
-            raise UsageError(f"{printable(asset.path)} cannot be attached: it {what}", "nothing was uploaded")
+            raise UsageError(f"{printable(path)} cannot be attached: it {what}", "nothing was uploaded")
+        if asset.sha256 != digest:
+            raise CannotPublish(f"{printable(path)} was changed after it was proven", "run the job again")
+        found.append(asset)
     return found
 
 
 @contextmanager
-def connect(place: Place, token: str) -> Iterator[Repository]:
-    """Open the repository; what goes wrong with GitHub in the block is raised as CannotPublish.
+def connect(place: Place, token: str) -> Iterator[Hub]:
+    """Open the repository for the block.
 
-    Reads the repository once, so that a wrong token or name is known before any work is done.
+    Reads it once, so that a wrong token or name is known before any work is done. Raises CannotPublish.
     """
-    if not token:
-        raise UsageError(f"the input token is empty, and release {place.tag} needs one", "leave the input out")
-    client = github.Github(
-        auth=github.Auth.Token(token),
-        base_url=place.api,
-        timeout=_TIMEOUT,
-        retry=None,  # its retries would send an upload again whose remains block the name
-        per_page=100,
-        seconds_between_requests=None,
-        seconds_between_writes=_BETWEEN_WRITES,
-        user_agent="tfstrip",
-    )
+    if not token.isascii() or not token.isprintable() or not token:
+        what = "empty" if not token else "no token of GitHub's"
+        raise UsageError(f"the input token is {what}, and release {place.tag} needs one", "leave the input out")
+    logging.getLogger("github").setLevel(logging.CRITICAL)  # it prints addresses as the server spells them
+    with _telling(place, token):
+        client = github.Github(
+            auth=github.Auth.Token(token),
+            base_url=place.api,
+            timeout=_TIMEOUT,
+            retry=None,  # its retries would send an upload again whose remains block the name
+            per_page=100,
+            seconds_between_requests=None,
+            seconds_between_writes=_BETWEEN_WRITES,
+            user_agent="tfstrip",
+        )
+        repository = retries.insist(lambda: client.get_repo(place.repository))
     try:
-        yield _insist(lambda: client.get_repo(place.repository))
-    except _Failure as error:
-        raise _sentence(error, place) from None
+        yield Hub(place, repository, token)
     finally:
         client.close()
 
 
-def attach(repository: Repository, place: Place, wanted: Sequence[Asset], *, draft: bool) -> Attached:
+def attach(hub: Hub, wanted: Sequence[Asset], *, draft: bool) -> Attached:
     """Bring the release of the tag to hold all of `wanted`, byte for byte; publish it unless `draft`.
 
     A release or draft of the tag is used, else one is created. An asset that is there with the same bytes is left.
     Raises CannotPublish, before anything is created, for an asset of that name with other bytes, for too many, and
     for an immutable release.
     """
-    release = _find(repository, place.tag)
-    missing = _missing(release, wanted) if release else list(wanted)
-    if release is None:
-        release = _create(repository, place)
-        missing = _missing(release, wanted)  # another job may have been quicker
-    for asset in missing:
-        _upload(release, asset)
-    _compare(release, wanted)
-    if release.draft and not draft:
-        release = _publish(release)
-    sent = tuple(asset.name for asset in missing)
-    skipped = tuple(asset.name for asset in wanted if asset.name not in sent)
-    return Attached(release.html_url, release.draft, sent, skipped)
+    with _telling(hub.place, hub.token):
+        release = _find(hub)
+        missing = _missing(hub, release, wanted) if release else list(wanted)
+        if release is None:
+            signals.obey()
+            release = _create(hub)
+            missing = _missing(hub, release, wanted)  # another job may have been quicker
+        for asset in missing:
+            signals.obey()
+            _upload(hub, release, asset)
+        _compare(hub, release, wanted, missing)
+        if release.draft and not draft:
+            signals.obey()
+            release = _publish(release)
+        sent = tuple(asset.name for asset in missing)
+        skipped = tuple(asset.name for asset in wanted if asset.name not in sent)
+        return Attached(printable(release.html_url), release.draft, sent, skipped)
 
 
-def _find(repository: Repository, tag: str) -> GitRelease | None:
+def _find(hub: Hub) -> GitRelease | None:
     """Return the release of the tag: a draft is found in the list only, and of several the oldest counts."""
+    tag = hub.place.tag
     try:
-        return _insist(lambda: repository.get_release(tag))
+        return retries.insist(lambda: hub.repository.get_release(tag))
     except github.UnknownObjectException:
-        drafts = _insist(lambda: [release for release in repository.get_releases() if release.tag_name == tag])
-        return min(drafts, key=lambda release: release.id, default=None)
+        found = retries.insist(lambda: list(islice(hub.repository.get_releases(), _MOST_RELEASES)))
+        return min((release for release in found if release.tag_name == tag), key=lambda item: item.id, default=None)
 
 
-def _missing(release: GitRelease, wanted: Sequence[Asset]) -> list[Asset]:
+def _missing(hub: Hub, release: GitRelease, wanted: Sequence[Asset]) -> list[Asset]:
     """Return what the release lacks; remains of broken uploads do not count. Raises CannotPublish for a clash."""
     there = _held(release)
     for asset in wanted:
-        if asset.name in there and not _same(there[asset.name], asset):
+        if asset.name in there and not _same(hub, there[asset.name], asset):
             raise CannotPublish(
                 f"release {release.tag_name} holds another {asset.name}",
                 "delete it there if this one is right, or attach to another tag; nothing was uploaded",
@@ -181,89 +211,155 @@ def _missing(release: GitRelease, wanted: Sequence[Asset]) -> list[Asset]:
     return missing
 
 
+def _listed(release: GitRelease) -> list[GitReleaseAsset]:
+    return retries.insist(lambda: list(islice(release.get_assets(), 2 * MOST_ASSETS)))
+
+
 def _held(release: GitRelease) -> dict[str, GitReleaseAsset]:
-    return {asset.name: asset for asset in _insist(lambda: list(release.get_assets())) if asset.state == "uploaded"}
+    return {asset.name: asset for asset in _listed(release) if asset.state == "uploaded"}
 
 
-def _same(there: GitReleaseAsset, asset: Asset) -> bool:
+def _same(hub: Hub, there: GitReleaseAsset, asset: Asset) -> bool:
     """Whether an uploaded asset has our bytes: by GitHub's own digest, or where it has none by reading it back."""
     if there.size != asset.size:
         return False
-    return (there.digest or f"sha256:{_insist(lambda: _read_back(there))}") == f"sha256:{asset.sha256}"
+    kind, _, digest = (there.digest or "").lower().partition(":")
+    if kind != "sha256":
+        digest = retries.insist(lambda: _read_back(hub, there.id, asset.size))
+    return digest == asset.sha256
 
 
-def _read_back(there: GitReleaseAsset) -> str:
-    """Return the SHA-256 of what GitHub stores; the storage that it redirects to must not get the token."""
-    token = there.requester.auth.token if there.requester.auth else ""
+def _read_back(hub: Hub, number: int, size: int) -> str:
+    """Return the SHA-256 of the stored asset's first `size` bytes; the storage behind the API gets no token."""
     accept = {"Accept": "application/octet-stream"}
     answer = requests.get(
-        there.url,
-        headers={**accept, "Authorization": f"Bearer {token}"},
+        f"{hub.place.api}/repos/{hub.place.repository}/releases/assets/{number:d}",
+        headers={**accept, "Authorization": f"Bearer {hub.token}"},
+        auth=_as_it_is,
         timeout=_TIMEOUT,
         allow_redirects=False,
         stream=True,
     )
     if answer.is_redirect:
         answer.close()
-        answer = requests.get(answer.headers["Location"], headers=accept, timeout=_TIMEOUT, stream=True)
+        target = answer.headers["Location"]
+        answer = requests.get(target, headers=accept, auth=_as_it_is, timeout=_TIMEOUT, stream=True)
     with answer:
         answer.raise_for_status()
-        digest = hashlib.sha256()
-        for block in answer.iter_content(1 << 20):
-            digest.update(block)
+        digest, left = hashlib.sha256(), size
+        for block in answer.iter_content(_BLOCK):
+            digest.update(block[:left])
+            left -= len(block[:left])
+            if not left:
+                break
     return digest.hexdigest()
 
 
-def _create(repository: Repository, place: Place) -> GitRelease:
+def _as_it_is(request: requests.PreparedRequest) -> requests.PreparedRequest:
+    """Keep a request's headers: without this, passwords of a .netrc would replace the token."""
+    return request
+
+
+def _create(hub: Hub) -> GitRelease:
     """Create the draft; where other jobs do so at the same time, all of them go on with the oldest."""
-    target = place.commit or NotSet
+    tag = hub.place.tag
     try:
-        made = repository.create_git_release(place.tag, name=place.tag, message="", draft=True, target_commitish=target)
-    except (github.GithubException, RequestException) as error:
-        found = _find(repository, place.tag)  # by another job, or by a request whose answer was lost
+        made = hub.repository.create_git_release(
+            tag, name=tag, message="", draft=True, target_commitish=hub.place.commit or NotSet
+        )
+    except (github.GithubException, requests.RequestException) as error:
+        found = _find(hub)  # by another job, or by a request whose answer was lost
         if found is None:
             raise error from None
         return found
-    first = _find(repository, place.tag) or made
+    first = _find(hub) or made
     if first.id != made.id:
         made.delete_release()
     return first
 
 
-def _upload(release: GitRelease, asset: Asset) -> None:
-    """Send one file; what a broken try left under its name is removed before the next."""
+def _upload(hub: Hub, release: GitRelease, asset: Asset) -> None:
+    """Send one file, again if that breaks; what is in the way of its name is waited for, then removed.
 
-    def send() -> None:
-        for left in release.get_assets():
-            if left.name == asset.name:
-                if left.state == "uploaded":
-                    return  # the last try arrived after all, or another job was quicker: _compare tells
+    What our own broken try left is removed at once. What was there before may be another job's upload that is under
+    way: it has as long as there are pauses.
+    """
+    broken = False
+    for pause in (*retries.PAUSES, None):
+        try:
+            _send(hub, release, asset)
+        except (github.GithubException, requests.RequestException) as error:
+            taken = _is_taken(error)
+            wait = 0.0 if taken else retries.wait(error)
+            if wait is None or pause is None:
+                raise
+            retries.rest(max(pause, wait))
+            left = next((item for item in _listed(release) if item.name == asset.name), None)
+            if left is not None and left.state == "uploaded":
+                return  # the try arrived after all, or another job was quicker: _compare tells
+            broken = broken or not taken
+            if left is not None and (broken or pause == retries.PAUSES[-1]):
                 left.delete_asset()
-        with open(asset.path, "rb") as file:
-            release.upload_asset_from_memory(file, asset.size, asset.name, "application/octet-stream")
+        else:
+            return
 
+
+def _is_taken(error: Exception) -> bool:
+    return isinstance(error, github.GithubException) and error.status == 422 and "already_exists" in str(error.data)
+
+
+def _send(hub: Hub, release: GitRelease, asset: Asset) -> None:
+    """Post the file where the release says. Not PyGithub's way, which waits for another host without a limit."""
+    address = release.upload_url.partition("{")[0]
+    api, there = urlsplit(hub.place.api), urlsplit(address)
+    own = (api.hostname or "").removeprefix("api.")
+    if there.scheme != api.scheme or there.port != api.port or there.hostname not in (api.hostname, f"uploads.{own}"):
+        raise ValueError("the API names an upload address that is not its own")
+    with open(asset.path, "rb") as file:
+        answer = requests.post(
+            address,
+            params={"name": asset.name},
+            data=file,
+            headers={
+                "Authorization": f"Bearer {hub.token}",
+                "Content-Type": "application/octet-stream",
+                "Accept": "application/vnd.github+json",
+            },
+            auth=_as_it_is,
+            timeout=_TIMEOUT,
+            allow_redirects=False,
+        )
+    if answer.status_code != 201:
+        raise github.GithubException(answer.status_code, _json(answer), dict(answer.headers.lower_items()))
+
+
+def _json(answer: requests.Response) -> Any:
     try:
-        _insist(send)
-    except github.GithubException as error:
-        if error.status != 422 or asset.name not in _held(release):
-            raise
+        return answer.json()
+    except ValueError:
+        return {}
 
 
-def _compare(release: GitRelease, wanted: Sequence[Asset]) -> None:
-    """Read the list of assets afresh; raise CannotPublish unless each of ours is there with our bytes."""
+def _compare(hub: Hub, release: GitRelease, wanted: Sequence[Asset], sent: Sequence[Asset]) -> None:
+    """Read the list of assets afresh; raise CannotPublish unless each of ours is there with our bytes.
+
+    What this run sent and GitHub stored otherwise is removed: in a published release everybody could get it.
+    """
     there = _held(release)
     for asset in wanted:
-        if asset.name not in there or not _same(there[asset.name], asset):
+        if asset.name not in there or not _same(hub, there[asset.name], asset):
             state = "is not complete" if asset.name not in there else "has other bytes than were sent"
+            if asset.name in there and asset in sent:
+                there[asset.name].delete_asset()
             raise CannotPublish(
                 f"{asset.name} {state} in release {release.tag_name}",
-                "delete it there and run the job again" + ("; the release stays a draft" if release.draft else ""),
+                "run the job again" + ("; the release stays a draft" if release.draft else ""),
             )
 
 
 def _publish(release: GitRelease) -> GitRelease:
     """Publish a draft as its author wrote it; "legacy" lets GitHub find the latest release by version and date."""
-    return _insist(
+    published = retries.insist(
         lambda: release.update_release(
             release.name or "",
             release.body or "",
@@ -272,38 +368,23 @@ def _publish(release: GitRelease) -> GitRelease:
             make_latest="legacy",
         )
     )
+    if published.draft is not False:
+        raise CannotPublish(f"release {release.tag_name} is still a draft", "publish it by hand, everything is in it")
+    return published
 
 
-def _insist(work: Callable[[], _T]) -> _T:
-    """Do what may be done twice, again where GitHub or the network fails for the moment."""
-    pauses = iter(_PAUSES)
-    while True:
-        try:
-            return work()
-        except (github.GithubException, RequestException) as error:
-            wait, pause = _wait(error), next(pauses, None)
-            if wait is None or pause is None:
-                raise
-            time.sleep(max(pause, wait))
+@contextmanager
+def _telling(place: Place, token: str) -> Iterator[None]:
+    """Turn what goes wrong with GitHub in the block into CannotPublish, one sentence without the token."""
+    try:
+        yield
+    except (github.GithubException, requests.RequestException, *_ODD) as error:
+        raise _sentence(error, place, _said(error).replace(token, "***")[:300]) from None
 
 
-def _wait(error: Exception) -> float | None:
-    """Return the seconds that a failure asks to wait; None where waiting does not help."""
-    if isinstance(error, RequestException):
-        return 0.0
-    if not isinstance(error, github.GithubException):
-        return None
-    asked = (error.headers or {}).get("retry-after", "")
-    if asked.isdigit():
-        return float(asked) if float(asked) <= _LONGEST_PAUSE else None
-    limited = isinstance(error, github.RateLimitExceededException) or error.status == 429
-    return 0.0 if error.status >= 500 and not limited else None
-
-
-def _sentence(error: Exception, place: Place) -> CannotPublish:
+def _sentence(error: Exception, place: Place, said: str) -> CannotPublish:
     """Return what GitHub said as one sentence, with what to change in the workflow."""
     status = error.status if isinstance(error, github.GithubException) else 0
-    said = _said(error)
     if status == 401:
         return CannotPublish(
             f"GitHub does not accept the token for {place.repository} (401 {said})",
@@ -323,11 +404,15 @@ def _sentence(error: Exception, place: Place) -> CannotPublish:
         return CannotPublish(f"GitHub refused release {place.tag} (422 {said})", "check the tag and its rules")
     if status:
         return CannotPublish(f"GitHub answered {status} {said}", "run the job again; a draft is completed then")
-    return CannotPublish(f"GitHub cannot be reached at {place.api} ({said})", "run the job again")
+    if isinstance(error, requests.RequestException):
+        return CannotPublish(f"GitHub cannot be reached at {place.api} ({said})", "run the job again")
+    return CannotPublish(
+        f"GitHub's answer at {place.api} makes no sense ({said})", "check GITHUB_API_URL, run it again"
+    )
 
 
 def _said(error: Exception) -> str:
-    """Return the API's own words, cut to a line; another error's class is all that is safe to show."""
+    """Return the API's own words; another error's class is all that is safe to show."""
     if not isinstance(error, github.GithubException):
         return type(error).__name__
     data = error.data if isinstance(error.data, dict) else {}
@@ -336,4 +421,4 @@ def _said(error: Exception) -> str:
     for item in errors if isinstance(errors, list) else []:
         words = item if isinstance(item, dict) else {"message": item}
         parts.append(" ".join(str(words[key]) for key in ("field", "code", "message") if words.get(key)))
-    return ": ".join(part for part in parts if part)[:300]
+    return ": ".join(part for part in parts if part)

@@ -19,7 +19,9 @@ def asset_name(path: str) -> str:
     So GitHub would not change it again.
     """
     plain = "".join(c for c in unicodedata.normalize("NFKD", os.path.basename(path)) if not unicodedata.combining(c))
-    return re.sub(r"\.{2,}", ".", _ODD.sub(".", plain)).strip(".") or "model"
+    stem, extension = os.path.splitext(plain)
+    clean, ending = (re.sub(r"\.{2,}", ".", _ODD.sub(".", part)).strip(".") for part in (stem, extension))
+    return ("model" if clean in ("", "-") else clean) + (f".{ending}" if ending else "")
 
 
 def asset_names(titles: Mapping[str, str]) -> dict[str, str]:

@@ -14,7 +14,8 @@ SCHEMA = "tfstrip/1"
 
 def dumps(command: str, models: Iterable[dict[str, Any]], **more: Any) -> str:
     """Return the whole document as ASCII JSON, so that no name in it can disturb a terminal."""
-    return json.dumps({"schema": SCHEMA, "command": command, "models": list(models), **more}, indent=1)
+    text = json.dumps({"schema": SCHEMA, "command": command, "models": list(models), **more}, indent=1)
+    return text.replace("##[", "##\\u005b")  # in strings only; in a log GitHub's runner takes it for a command
 
 
 def model(inventory: Inventory) -> dict[str, Any]:

@@ -125,5 +125,5 @@ def _link(url: str) -> str:
 
 def _name(untrusted: str) -> str:
     """Return text that came from a file or a file's name as code: no mark in it means anything to Markdown or HTML."""
-    marked = re.sub(r"[^\w ./-]", lambda mark: f"&#{ord(mark.group())};", printable(untrusted))
-    return f"<code>{marked.replace('_', '&#95;')}</code>"
+    marked = re.sub(r"[^A-Za-z0-9 /-]", lambda mark: f"&#{ord(mark.group())};", printable(untrusted))
+    return f"<code>{marked.replace('&#64;', '&#64;<!-- -->')}</code>"  # a comment in an address keeps it from being one

@@ -20,7 +20,7 @@ _READ = ("residue", "undecided", "clean", "not-a-model")
 def shown(path: str) -> str:
     """Return a path as it may begin a line: escaped, and never taken for a workflow command by GitHub's log."""
     text = printable(path)
-    return f"./{text}" if text.startswith(("::", "##[")) else text
+    return f"./{text}" if text.lstrip().startswith("::") else text
 
 
 def size(count: int) -> str:
@@ -70,9 +70,11 @@ def fix(inventory: Inventory, ema: str = "") -> str:
 
 def quoted(word: str) -> str:
     """Return a word as a shell takes it back, on one visible line whatever is in it."""
-    if word.isprintable():
+    if printable(word) == word:
         return shlex.quote(word)
-    escaped = (chr(byte) if 32 <= byte < 127 and byte not in b"'\\" else f"\\x{byte:02x}" for byte in os.fsencode(word))
+    escaped = (
+        chr(byte) if 32 <= byte < 127 and byte not in b"'\\[" else f"\\x{byte:02x}" for byte in os.fsencode(word)
+    )
     return f"$'{''.join(escaped)}'"
 
 

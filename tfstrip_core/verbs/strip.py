@@ -10,7 +10,7 @@ from contextlib import suppress
 from dataclasses import replace as with_values
 from typing import Literal
 
-from tfstrip_core import containers, replace
+from tfstrip_core import containers, replace, signals
 from tfstrip_core.codecs.window import blocks, same
 from tfstrip_core.containers import averages
 from tfstrip_core.discover import Found, look
@@ -83,6 +83,7 @@ def _strip(found: Found, target: str | None, choices: Choices, force: bool) -> S
             done.result()
         if replace.stamps(source, seen) != seen:
             raise CannotReplace("it changed while it was being stripped", "run it again")
+        signals.obey()
         after = sum(os.path.getsize(built + ending) for ending in made)
         if target is None:
             replace.put_in_place(built, source, seen, made)
