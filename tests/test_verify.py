@@ -152,9 +152,10 @@ def test_a_result_that_fails_its_proof_is_never_put_in_place(model, tmp_path: Pa
     before = Path(source).read_bytes()
     build = strip_verb._build
 
-    def sabotage(kind: str, source: str, planned: object, built: str) -> None:
-        build(kind, source, planned, built)  # type: ignore[arg-type]
+    def sabotage(found: Found, planned: Plan, built: str) -> tuple[str, ...]:
+        endings = build(found, planned, built)
         rewrite(built, lambda file: flip(file, 5))
+        return endings
 
     monkeypatch.setattr(strip_verb, "_build", sabotage)
     for call in ({"target": str(tmp_path / "out")}, {"in_place": True}):

@@ -164,8 +164,6 @@ def _checkpoint(prefix: str) -> Found:
 
 def _of_state_file(path: str) -> Iterator[Found]:
     """Yield the checkpoints that a state file names, where `path` is one and they are there."""
-    import re
-
     try:
         if os.path.basename(path) != "checkpoint" or not os.path.isfile(path):
             return
@@ -173,6 +171,8 @@ def _of_state_file(path: str) -> Iterator[Found]:
             text = os.fsdecode(file.read(_STATE_LIMIT))
     except OSError:
         return
+    import re
+
     named = re.findall(r'^(?:all_)?model_checkpoint_paths?: "((?:[^"\\\n]|\\.)*)"', text, re.MULTILINE)
     for name in dict.fromkeys(named):
         prefix = os.path.normpath(os.path.join(os.path.dirname(path), re.sub(r"\\(.)", r"\1", name)))
