@@ -30,6 +30,10 @@ RULES: dict[str, Rule] = {
         Rule("TFS101", "optimizer-state", True, True, False, "slots and counters of an optimizer", _STRIP),
         Rule("TFS102", "metric-state", False, True, False, "accumulators of metrics", _STRIP),
         Rule(
+            "TFS103", "training-counter", False, False, True, "how many steps were trained or saved",
+            "nothing: loaders ask for it, and it is a few bytes",
+        ),
+        Rule(
             "TFS106", "weight-average", False, False, False,
             "averages of the weights that differ, or may differ, from the weights",
             "run tfstrip strip with --ema drop to keep the weights, or --ema apply to keep the averages",
