@@ -120,7 +120,8 @@ def parse(proto: bytes) -> MetaGraph:
             lists[entry.key] = tuple(entry.value.node_list.value)
         elif kind == "bytes_list":
             found = [variable_of(item) for item in entry.value.bytes_list.value]
-            variables[entry.key] = tuple(item for item in found if item is not None and item.node in nodes)
+            # Other collections' entries can look alike: a Saver's begins with the name of a tensor too.
+            variables[entry.key] = tuple(item for item in found if item and _is_variable(nodes.get(item.node)))
     graph = MetaGraph(nodes, {}, variables, lists, proto)
     return MetaGraph(nodes, _saved(graph, constants), variables, lists, proto)
 
@@ -141,6 +142,10 @@ def message_of(proto: bytes) -> meta_graph_pb2.MetaGraph:
     except DecodeError:
         raise Unreadable("the checkpoint's graph is damaged", "get a good copy") from None
     return message
+
+
+def _is_variable(node: Node | None) -> bool:
+    return node is not None and node.op in VARIABLES
 
 
 def variable_of(proto: bytes) -> Variable | None:
@@ -204,6 +209,7 @@ def consumers(graph: MetaGraph) -> dict[str, list[tuple[str, int]]]:
 def _saved(graph: MetaGraph, constants: Mapping[str, meta_graph_pb2.Tensor]) -> dict[str, frozenset[str]]:
     found: dict[str, set[str]] = {}
     readers = consumers(graph)
+    count = 0
     for node in graph.nodes.values():
         if node.op not in RESTORES and node.op not in SAVES:
             continue
@@ -214,6 +220,9 @@ def _saved(graph: MetaGraph, constants: Mapping[str, meta_graph_pb2.Tensor]) -> 
             keys = [key.decode("utf-8", "surrogateescape") for key in strings(constant)]
         except Unsupported:
             continue
+        count += len(keys)
+        if count > MAX_PARTS:
+            raise Refused(f"the graph's Savers have over {MAX_PARTS:,} names", "do not load this file")
         if node.op in SAVES:
             tensors = [graph.variable(name, through_reads=True) for name, _ in node.inputs[SAVES[node.op] :]]
             pairs = list(zip(keys, tensors, strict=False))
@@ -230,6 +239,9 @@ def _restored(graph: MetaGraph, name: str, readers: Mapping[str, list[tuple[str,
         todo, seen = [reader], {reader}
         while todo:
             node = graph.nodes[todo.pop()]
+            if len(seen) > 64:  # a Saver has one or two
+                yield number, ""
+                break
             if node.op in ASSIGNS and node.inputs:
                 yield number, graph.variable(node.inputs[0][0])
             elif node.op in _ON_THE_WAY:

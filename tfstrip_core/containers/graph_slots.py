@@ -12,7 +12,7 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 
 from tfstrip_core.codecs.meta_graph import ASSIGNS, SAVES, VARIABLES, MetaGraph, Node, consumers
-from tfstrip_core.containers.slot_names import BETA_POWER, base_of, known, relation
+from tfstrip_core.containers.slot_names import BETA_POWER, SLOTS, base_of, beneath, known, relation
 from tfstrip_core.inventory import Tensor
 
 # How many slots follow the variable among the inputs, and how many powers of beta follow the slots.
@@ -75,11 +75,12 @@ def prove(graph: MetaGraph, tensors: Mapping[str, Tensor]) -> Proof:
             primary = key_of.get(held[min(nodes)].variable, "")
             if primary and tensors[primary].shape == tensors[key].shape:
                 slots[key] = _family(key, primary, held[min(nodes)], key_of)
-    suffixes = {relation(key, key_of[held[min(owners[key])].variable])[1]: family for key, family in slots.items()}
+    primaries = {key: key_of[held[min(owners[key])].variable] for key in slots}
+    suffixes = {relation(key, primary)[1]: slots[key] for key, primary in primaries.items() if beneath(key, primary)}
     beside = {key: primary for key, primary in _beside(graph, owners, key_of, tensors) if key not in slots}
     for key, primary in list(beside.items()):
         scope, suffix = relation(key, primary)
-        if key in hidden and (suffix in suffixes or known(suffix)):
+        if key in hidden and beneath(key, primary) and (suffix in suffixes or known(suffix)):
             slots[key] = (scope, suffixes[suffix][1] if suffix in suffixes else base_of(suffix))
             del beside[key]
     return Proof(
@@ -117,6 +118,9 @@ def _family(key: str, primary: str, apply: _Apply, key_of: Mapping[str, str]) ->
     scope, suffix = relation(key, primary)
     if known(suffix):
         return scope, base_of(suffix)
+    place, _, last = scope.rpartition("/")
+    if base_of(last) in SLOTS:  # Keras in a graph: training/Adam/<variable>/m
+        return place, base_of(last)
     # FTRL, RMSProp and others name their slots in another order than the operation takes them.
     names = [relation(key_of[slot], primary)[1] for slot in apply.slots if slot in key_of]
     return scope, min(names, key=lambda name: (len(name), name), default=suffix)

@@ -7,7 +7,7 @@ names count only where all of it fits: every slot that the optimizer keeps of a 
 
 from __future__ import annotations
 
-from collections import defaultdict
+from collections import Counter, defaultdict
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 
 from tfstrip_core.codecs.meta_graph import MetaGraph
@@ -142,12 +142,11 @@ class _Judgement:
 
     def _powers(self, families: Iterable[Family]) -> None:
         """Give the powers of beta to an optimizer that has any: of their scope, else the first one."""
-        having = sorted(family for family in families if family[1] in WITH_POWERS)
+        having = {family[0]: family for family in sorted(families, reverse=True) if family[1] in WITH_POWERS}
+        rules = {family: rule for rule, family in self.covered.values()}
         for key in self._loose_powers() if having else ():
-            scope = key.rpartition("/")[0]
-            family = next((family for family in having if family[0] == scope), having[0])
-            rule = next(rule for rule, other in self.covered.values() if other == family)
-            self._cover([key], rule, family)
+            family = having.get(key.rpartition("/")[0], having[min(having)])
+            self._cover([key], rules[family], family)
 
     def _loose_powers(self) -> list[str]:
         return [
@@ -184,15 +183,14 @@ class _Judgement:
                 families[scope, base_of(suffix)][key] = primary
         copies = {key for keys in families.values() for key in keys}
         weights = self._weights() - copies
+        strong = []
         for family, keys in sorted(families.items()):
-            strong = any(key in self.proof.beside for key in keys) or (
-                len(keys) > 1 and 2 * len(set(keys.values())) >= len(weights) and family[1] != "biased"
-            )
-            self._cover(sorted(keys), "TFS107" if strong else "TFS108", family)
-            if strong and not any(
-                rule == "TFS101" and other[1] in WITH_POWERS for rule, other in self.covered.values()
-            ):
-                self._cover(self._loose_powers(), "TFS107", family)
+            most = len(keys) > 1 and 2 * len(set(keys.values())) >= len(weights) and family[1] != "biased"
+            if most or any(key in self.proof.beside for key in keys):
+                strong.append(family)
+            self._cover(sorted(keys), "TFS107" if family in strong[-1:] else "TFS108", family)
+        if strong and not any(rule == "TFS101" and family[1] in WITH_POWERS for rule, family in self.covered.values()):
+            self._cover(self._loose_powers(), "TFS107", strong[0])
 
     def shadows(self) -> None:
         """Find a second set of all weights under a scope: traces, targets, an abandoned copy; or the model itself."""
@@ -205,10 +203,18 @@ class _Judgement:
                 if other in self.tensors and self._alike(self.tensors[key], self.tensors[other]):
                     scopes["/".join(words[:start])].append(key)
                     break
+        everything = self._weights()
+        inside = Counter(scope for key in everything for scope in self._scopes(key))
         for scope, keys in sorted(scopes.items()):
-            rest = self._weights() - {key for key in weights if key.startswith(f"{scope}/")}
-            if len(keys) > 1 and len(keys) == len(rest):
+            if len(keys) > 1 and len(keys) == len(everything) - inside[scope]:
                 self._cover(keys, "TFS108", ("", scope))
+                everything -= set(keys)
+                inside.subtract(scope for key in keys for scope in self._scopes(key))
+
+    @staticmethod
+    def _scopes(key: str) -> list[str]:
+        words = key.split("/")
+        return ["/".join(words[:start]) for start in range(1, min(len(words), 32))]
 
     def _weights(self) -> set[str]:
         """Return the keys with at least one dimension that no finding has."""
@@ -219,12 +225,12 @@ class _Judgement:
         groups: dict[tuple[str, Family], list[str]] = defaultdict(list)
         for key, (rule, family) in self.covered.items():
             groups[rule, family].append(key)
-        names = [name for _, (_, name) in groups]
+        names = Counter(name for _, (_, name) in groups)
         taken: set[str] = set()
         found = []
         for (rule, (scope, name)), keys in sorted(groups.items()):
             keys.sort()
-            alone = names.count(name) == 1
+            alone = names[name] == 1
             choices = [name if alone else f"{scope}/{name}".removeprefix("/"), f"{scope}/{name}", keys[0]]
             subject = next(choice for choice in (*choices, f"{rule} {name}") if choice not in taken)
             taken.add(subject)
@@ -237,9 +243,9 @@ class _Judgement:
         """Return the weights with their averages, where each has one and can take it."""
         if rule != "TFS106":
             return ()
-        every = list(self.pairs.values())
+        every = Counter(self.pairs.values())
         sure = all(
-            every.count(self.pairs[key]) == 1 and self._alike(self.tensors[key], self.tensors[self.pairs[key]])
+            every[self.pairs[key]] == 1 and self._alike(self.tensors[key], self.tensors[self.pairs[key]])
             for key in keys
         )
         return tuple((self.pairs[key], key) for key in keys) if sure else ()

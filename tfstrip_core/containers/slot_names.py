@@ -34,6 +34,11 @@ def known(suffix: str) -> bool:
     return base_of(suffix) in SLOTS
 
 
+def beneath(key: str, primary: str) -> bool:
+    """Return whether `key` is called [scope/]primary/slot."""
+    return f"/{primary}/" in f"/{key}"
+
+
 def relation(key: str, primary: str) -> tuple[str, str]:
     """Return what stands before and behind the key `primary` in `key`; if it is not there, all and the last part."""
     before, found, suffix = f"/{key}".rpartition(f"/{primary}/")
