@@ -250,6 +250,27 @@ def test_a_constant_of_a_billion_names_is_not_made(small: Builder) -> None:
     assert mg.strings(pb.Tensor(dtype=7)) == [b""]
 
 
+def test_names_and_chains_are_bounded(monkeypatch: pytest.MonkeyPatch, small: Builder) -> None:
+    """A constant that a thousand operations read, and a thousand outputs through one long way, take no longer."""
+    for number in range(70):
+        small.node(f"way{number}", "Identity", [f"way{number - 1}" if number else "save/RestoreV2:2"])
+    assert small.graph().saved["w/Adam"] == {"w/Adam", ""} or "" in small.graph().saved["beta1_power"]
+    monkeypatch.setattr(mg, "MAX_PARTS", 10 * small.proto().count(b"/"))
+    small.node("many", "Const", attrs=[strings(["x"], [mg.MAX_PARTS // 2])])
+    for number in range(3):
+        small.node(f"save{number}", "SaveV2", ["save/Const", "many", "many"])
+    with pytest.raises(Refused, match="names"):
+        small.graph()
+
+
+def test_a_collection_of_savers_is_no_collection_of_variables(small: Builder) -> None:
+    """A SaverDef begins with a tensor's name, as a VariableDef does."""
+    savers = small.message.collection_def.add(key="savers")
+    savers.value.bytes_list.value.append(b"\x0a\x0csave/Const:0")
+    assert small.graph().variables["savers"] == ()
+    assert b"\x0a\x0csave/Const:0" in without(small.graph(), GONE)
+
+
 def test_a_long_chain_and_a_cycle_end(small: Builder) -> None:
     for number in range(3000):
         small.node(f"chain{number}", "Identity", [f"chain{number - 1}" if number else "chain2999"])

@@ -185,6 +185,67 @@ def test_colocation_counts_with_a_proven_name_only() -> None:
     assert "embedding" not in rules
 
 
+def test_a_sparse_adam_alone_has_no_operation_and_known_names() -> None:
+    """Embeddings only: slots by colocation and the usual name, powers beside the same variable."""
+    builder = Builder()
+    builder.variable("embedding")
+    for name in ("embedding/Adam", "embedding/Adam_1", "beta1_power", "beta2_power"):
+        builder.variable(name, "embedding")
+    builder.variable("other/beta1_power")
+    rules, findings = judged(builder.saver())
+    assert subjects(findings) == [("TFS101", "Adam")]
+    assert set(rules) == {"embedding/Adam", "embedding/Adam_1", "beta1_power", "beta2_power"}
+
+
+def test_a_known_name_that_is_not_the_variables_own_proves_nothing() -> None:
+    """Beside a variable, and called Adam somewhere else."""
+    builder = Builder()
+    builder.variable("w")
+    builder.variable("elsewhere/Adam", "w")
+    assert set(judged(builder.saver())[0].values()) == {"TFS107"}
+
+
+def test_a_known_name_beside_nothing_proves_nothing() -> None:
+    """With a graph, names alone are no proof: every optimizer puts its slots beside their variables."""
+    builder = Builder()
+    for name in ("a", "b", "a/Momentum", "b/Momentum"):
+        builder.variable(name)
+    assert judged(builder.saver())[0] == {"a/Momentum": "TFS107", "b/Momentum": "TFS107"}
+
+
+def test_keys_that_the_graph_does_not_know_are_judged_by_their_names() -> None:
+    """A graph that was exported for inference beside a checkpoint that still has the slots."""
+    builder = Builder()
+    builder.predict(builder.variable("a"), builder.variable("b"))
+    graph = builder.saver().graph()
+    names = ["a", "b", "a/Adam", "a/Adam_1", "b/Adam", "b/Adam_1", "beta1_power"]
+    findings = judge(list(tensors_of(names)), graph)[1]
+    assert [(finding.subject, set(finding.tensors)) for finding in findings] == [("Adam", set(names[2:]))]
+
+
+def test_keras_in_a_graph_names_its_slots_otherwise() -> None:
+    """training/Adam/<variable>/m and v, no powers: still one KEY, the optimizer's name."""
+    builder = Builder()
+    for name in ("a", "b"):
+        builder.variable(name)
+        slots = [builder.variable(f"training/Adam/{name}/{slot}", name) for slot in ("m", "v")]
+        builder.apply("Adam", name, *slots)
+    assert subjects(judged(builder.saver())[1]) == [("TFS101", "Adam")]
+
+
+def test_the_step_is_known_by_its_collection() -> None:
+    """Whatever it is called: a note, and it stays."""
+    builder = Builder()
+    builder.variable("w")
+    builder.collect("global_step", builder.variable("steps"))
+    tensors = [*tensors_of(["w"]), Tensor("steps", "int64", (), 8)]
+    roles, findings = judge(tensors, builder.saver().graph())
+    assert (roles["steps"], subjects(findings)) == ("counter", [("TFS103", "steps")])
+    assert RULES["TFS103"].note
+    assert not RULES["TFS103"].fails
+    assert not RULES["TFS103"].stripped
+
+
 def test_averages_are_known_by_the_collection_of_their_primaries() -> None:
     """Whatever they are called: TFS106 with the pair. A twin by that class's name needs no collection."""
     builder = Builder()

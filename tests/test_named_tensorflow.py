@@ -22,6 +22,8 @@ pytestmark = [pytest.mark.keras, pytest.mark.filterwarnings("default")]
 
 GRAPHS = [n for n in named_checkpoints() if n.facts["kind"] == "name" and n.facts["meta"] and "tensors" in n.facts]
 
+FIRST = [n for n in named_checkpoints() if n.facts["kind"] == "v1" and n.facts["meta"]]
+
 
 @pytest.fixture(scope="module")
 def tf1() -> Any:
@@ -106,6 +108,25 @@ def test_who_trains_on_starts_with_a_fresh_optimizer(tf1: Any, named: Named, tmp
     assert {key: entry.shape for key, entry in again.entries.items()} == {
         key: entry.shape for key, entry in tb.read(prefix).entries.items()
     }
+
+
+@pytest.mark.parametrize("named", FIRST, ids=lambda named: named.id)
+def test_a_graph_of_the_first_version_is_rewritten_too(tf1: Any, named: Named, tmp_path: Path) -> None:
+    """It restores what is left, here from the whole file, and saves no more than that."""
+    prefix = str(tmp_path / "out")
+    tensors, _ = named.tensors()
+    graph = named.graph()
+    assert graph is not None
+    gone = {name for f in judge(tensors, graph)[1] if f.rule == "TFS101" for name in f.tensors}
+    Path(prefix).write_bytes(Path(named.prefix).read_bytes())
+    Path(f"{prefix}.meta").write_bytes(without(graph, gone))
+    assert answers(tf1, named, prefix).tobytes() == answers(tf1, named, named.prefix).tobytes()
+    with tf1.Graph().as_default(), tf1.Session() as session:
+        saver = tf1.train.import_meta_graph(f"{prefix}.meta")
+        saver.restore(session, prefix)
+        saver.save(session, str(tmp_path / "again"))
+    reader = tf1.train.NewCheckpointReader(str(tmp_path / "again"))
+    assert set(reader.get_variable_to_shape_map()) == set(named.roles) - gone
 
 
 @pytest.mark.skipif(not GRAPHS, reason="set TFSTRIP_CHECKPOINTS to the checkpoints that TensorFlow wrote")
