@@ -138,6 +138,26 @@ def test_collections_of_all_kinds_are_cleaned(small: Builder) -> None:
     assert b"\x0a\x01w" in graph.proto
 
 
+def test_a_variable_that_another_key_restores_stays_collected() -> None:
+    builder = Builder()
+    builder.variable("w")
+    builder.saved["second"] = "w"
+    graph = mg.parse(without(builder.saver().graph(), {"second"}))
+    assert [item.node for item in graph.variables["variables"]] == ["w"]
+
+
+def test_shapes_that_an_exporter_noted_are_forgotten(small: Builder) -> None:
+    """Where they changed, and nowhere else."""
+    for node in small.message.graph_def.node:
+        node.attr.add(key="_output_shapes")
+    message = pb.MetaGraph.FromString(without(small.graph(), GONE))
+    changed = {node.name for node in message.graph_def.node if all(attr.key != "_output_shapes" for attr in node.attr)}
+    operations = {"save/SaveV2", "save/RestoreV2"}
+    assert changed == operations | {
+        f"{name}/{end}" for name in operations for end in ("tensor_names", "shape_and_slices")
+    }
+
+
 def test_what_was_noted_beside_a_removed_node_is_forgotten(small: Builder) -> None:
     small.node("tail", "NoOp", attrs=[beside("save/Assign_2")])
     graph = mg.parse(without(small.graph(), GONE))

@@ -127,6 +127,36 @@ def test_slots_that_a_prediction_may_read_stay() -> None:
     assert rules["w/Adam_1"] == "TFS101"
 
 
+def test_a_slot_that_only_changes_a_weight_is_a_slot() -> None:
+    """What an assignment hands on is the weight, which anything may read."""
+    builder = Builder()
+    builder.apply("Momentum", builder.variable("w"), builder.variable("w/Momentum", "w"))
+    builder.node("change", "AssignSub", ["w", "w/Momentum/read"])
+    builder.node("prediction", "Exp", ["change"])
+    assert judged(builder.saver())[0] == {"w/Momentum": "TFS101"}
+    builder.node("other", "AssignSub", ["w/Momentum", "gradient"])
+    builder.node("more", "Exp", ["other"])
+    assert judged(builder)[0] == {"w/Momentum": "TFS107"}
+
+
+def test_a_slot_has_its_variables_shape() -> None:
+    """An operation that takes something else is no framework's."""
+    builder = Builder()
+    builder.apply("Momentum", builder.variable("w"), builder.variable("v"))
+    tensors = [*tensors_of(["w"]), Tensor("v", "float32", (12,), 48)]
+    assert judge(tensors, builder.saver().graph())[1] == []
+
+
+def test_beside_two_variables_is_beside_none() -> None:
+    builder = Builder()
+    for name in ("a", "b"):
+        builder.variable(name)
+    builder.variable("a/Adagrad", "a")
+    node = builder.message.graph_def.node
+    next(item for item in node if item.name == "a/Adagrad").attr[0].value.list.s.append(b"loc:@b")
+    assert judged(builder.saver())[0] == {"a/Adagrad": "TFS108"}
+
+
 def test_a_variable_read_under_another_nodes_name_stays() -> None:
     """Two handles with one shared name are one variable."""
     builder = Builder()
@@ -329,6 +359,8 @@ def test_a_whole_family_of_names_is_an_optimizers() -> None:
     [
         ["a", "b", "a/RMSProp", "b/RMSProp"],  # that optimizer keeps two or three
         ["a", "b", "a/Adam_1", "b/Adam_1"],  # the first one is missing
+        ["a", "b", "a/Adam_1", "a/Adam_2", "b/Adam_1", "b/Adam_2"],  # likewise
+        ["a", "b", "a/Momentum"],  # one of two
         ["a", "b", "c", "d", "e", "a/Momentum"],  # one variable of many
         ["a", "b", "c", "d", "e", "a/Momentum", "b/Momentum"],  # fewer than half
         ["a", "b", "a/Momentum", "b/Momentum", "a/Momentum/Momentum", "b/Momentum/Momentum"],  # a slot with slots
@@ -376,6 +408,7 @@ def test_a_second_set_of_all_weights_is_undecided() -> None:
     rules = without_graph("net/a", "net/b", "traces/net/a", "traces/net/b")
     assert rules == {"traces/net/a": "TFS108", "traces/net/b": "TFS108"}
     assert without_graph("net/a", "net/b", "traces/net/a") == {}
+    assert len(without_graph(*(f"{scope}net/{name}" for scope in ("", "one/", "two/") for name in "ab"))) == 4
 
 
 words = st.sampled_from(["a", "b", "Adam", "Adam_1", "Momentum", "t_0", "avg", "ExponentialMovingAverage", "scope"])

@@ -203,13 +203,11 @@ class _Judgement:
                 if other in self.tensors and self._alike(self.tensors[key], self.tensors[other]):
                     scopes["/".join(words[:start])].append(key)
                     break
-        everything = self._weights()
-        inside = Counter(scope for key in everything for scope in self._scopes(key))
+        rest = self._weights() - {key for keys in scopes.values() for key in keys}
+        inside = Counter(scope for key in rest for scope in self._scopes(key))
         for scope, keys in sorted(scopes.items()):
-            if len(keys) > 1 and len(keys) == len(everything) - inside[scope]:
+            if len(keys) > 1 and len(keys) == len(rest) - inside[scope]:
                 self._cover(keys, "TFS108", ("", scope))
-                everything -= set(keys)
-                inside.subtract(scope for key in keys for scope in self._scopes(key))
 
     @staticmethod
     def _scopes(key: str) -> list[str]:
