@@ -36,7 +36,7 @@ def put_varint(value: int) -> bytes:
     return bytes(out)
 
 
-def _fields(data: bytes, start: int, end: int) -> Iterator[tuple[int, int, int]]:
+def fields(data: bytes, start: int, end: int) -> Iterator[tuple[int, int, int]]:
     """Yield the number of each field of the message in data[start:end] and where its content lies.
 
     Raises Unreadable where these are the bytes of no message.
@@ -69,9 +69,9 @@ def check_count(data: bytes, tag: int, limit: int, what: str) -> None:
     a field's number times 8, plus 2. Raises Unreadable where `data` is no message.
     """
     count = 0
-    for found, begin, end in _fields(data, 0, len(data)):
+    for found, begin, end in fields(data, 0, len(data)):
         count += 1
-        for _ in _fields(data, begin, end) if found == tag else ():
+        for _ in fields(data, begin, end) if found == tag else ():
             count += 1
             if count > limit:
                 break
