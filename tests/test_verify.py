@@ -11,6 +11,8 @@ import pytest
 from conftest import one
 
 import tfstrip_core
+from tfstrip_core.discover import Found
+from tfstrip_core.inventory import Plan
 from tfstrip_core.verbs import strip as strip_verb
 
 KERAS, HDF5 = one("keras3.15.1", "functional.keras"), one("keras3.15.1", "functional.h5")
@@ -152,10 +154,10 @@ def test_a_result_that_fails_its_proof_is_never_put_in_place(model, tmp_path: Pa
     before = Path(source).read_bytes()
     build = strip_verb._build
 
-    def sabotage(found: Found, planned: Plan, built: str) -> tuple[str, ...]:
-        endings = build(found, planned, built)
+    def sabotage(found: Found, planned: Plan, built: str) -> tuple[tuple[str, ...], list[str]]:
+        made = build(found, planned, built)
         rewrite(built, lambda file: flip(file, 5))
-        return endings
+        return made
 
     monkeypatch.setattr(strip_verb, "_build", sabotage)
     for call in ({"target": str(tmp_path / "out")}, {"in_place": True}):

@@ -121,7 +121,7 @@ class Proof:
 class StripResult:
     """A finished strip. `bytes_before` and `bytes_after` are file sizes; `target` equals `source` in place.
 
-    `averaged` says that weights have their averages' values now.
+    `averaged` says that weights have their averages' values now, `notes` what else became of the model's files.
     """
 
     inventory: Inventory
@@ -134,6 +134,7 @@ class StripResult:
     proof: Proof
     changed: bool
     averaged: bool = False
+    notes: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)

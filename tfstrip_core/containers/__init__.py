@@ -35,8 +35,8 @@ if TYPE_CHECKING:
         def beside(self, path: str, target: str, /) -> Mapping[str, bytes]:
             """Return files beside the result that name it, with what they must say once it is in place."""
 
-        def rewrite(self, path: str, plan: Plan, target: str) -> None:
-            """Write the model without what the plan drops to the new file `target`."""
+        def rewrite(self, path: str, plan: Plan, target: str) -> list[str]:
+            """Write the model without what the plan drops to `target`, new; return what the user should know."""
 
 
 KERAS_ZIP, HDF5, CHECKPOINT, POINTER = "keras-zip", "hdf5", "checkpoint", "lfs-pointer"

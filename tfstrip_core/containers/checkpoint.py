@@ -11,15 +11,17 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 
 from tfstrip_core import rules
-from tfstrip_core.codecs import object_graph, tensor_bundle, tensor_bundle_write
+from tfstrip_core.codecs import meta_graph, meta_graph_write, object_graph, tensor_bundle, tensor_bundle_write
+from tfstrip_core.codecs.meta_graph import MetaGraph
 from tfstrip_core.codecs.object_graph import Graph
 from tfstrip_core.codecs.tensor_bundle import Bundle, Data, Entry
-from tfstrip_core.containers import checkpoint_state, object_state
-from tfstrip_core.containers.checkpoint_state import State
-from tfstrip_core.errors import Pointer, TfstripError, Unsupported
+from tfstrip_core.containers import checkpoint_state, named_state, object_state
+from tfstrip_core.containers.object_state import State
+from tfstrip_core.errors import Pointer, ProofFailed, TfstripError
 from tfstrip_core.inventory import Contents, Finding, Inventory, Key, Part, Plan, Tensor
 
-OBJECTS = "tf-checkpoint"
+OBJECTS, NAMES = "tf-checkpoint", "tf-checkpoint-names"
+META = ".meta"
 _POINTER = b"version https://git-lfs"
 
 
@@ -27,29 +29,49 @@ def endings(path: str) -> tuple[str, ...]:
     """Return what follows the prefix in the names of the checkpoint's files."""
     bundle = _read(path)
     shards = [tensor_bundle.shard_path("", number, bundle.shards) for number in range(bundle.shards)]
-    return tuple(ending for ending in (".index", *shards) if os.path.lexists(path + ending))
+    return tuple(ending for ending in (".index", *shards, META) if os.path.lexists(path + ending))
 
 
 def inventory(path: str) -> Inventory:
-    """Return what the checkpoint holds, from its index and its object graph alone."""
+    """Return what the checkpoint holds, from its index and from its object graph or the .meta file beside it."""
     bundle = _read(path)
     tensors = _tensors(bundle)
-    with tensor_bundle.opened(bundle) as data:
-        graph = _graph(bundle, data)
-    state = object_state.judge(graph, tensors)
-    findings = (*state.findings, *_local_paths(path))
-    roled = tuple(Tensor(item.name, item.dtype, item.shape, item.bytes, state.roles[item.name]) for item in tensors)
-    size = sum(os.stat(path + ending).st_size for ending in endings(path))
+    objects = object_graph.KEY in bundle.entries
+    judged = _by_objects(bundle, tensors) if objects else _by_names(bundle, tensors)
+    findings = (*judged.findings, *_local_paths(path))
     return Inventory(
         path=path,
-        format=OBJECTS,
+        format=OBJECTS if objects else NAMES,
         verdict=rules.verdict(findings),
-        writer="tf.train.Checkpoint",
-        bytes=size,
-        tensors=roled,
+        writer="tf.train.Checkpoint" if objects else "tf.train.Saver",
+        bytes=sum(os.stat(path + ending).st_size for ending in endings(path)),
+        tensors=tuple(Tensor(t.name, t.dtype, t.shape, t.bytes, judged.roles.get(t.name, "weight")) for t in tensors),
         findings=findings,
         residue_bytes=rules.residue_bytes(findings),
     )
+
+
+def _tensors(bundle: Bundle) -> list[Tensor]:
+    return [
+        Tensor(key, entry.type_name, entry.shape, entry.bytes)
+        for key, entry in bundle.entries.items()
+        if key != object_graph.KEY
+    ]
+
+
+def _by_objects(bundle: Bundle, tensors: list[Tensor]) -> State:
+    with tensor_bundle.opened(bundle) as data:
+        return object_state.judge(_graph(bundle, data), tensors)
+
+
+def _by_names(bundle: Bundle, tensors: list[Tensor]) -> State:
+    slices = {key: entry.slices for key, entry in bundle.entries.items() if entry.slices}
+    roles, findings = named_state.judge(tensors, _meta(bundle.prefix), slices)
+    return State(roles, tuple(findings))
+
+
+def _meta(path: str) -> MetaGraph | None:
+    return meta_graph.read(path + META) if os.path.isfile(path + META) else None
 
 
 def _local_paths(path: str) -> Iterator[Finding]:
@@ -83,16 +105,8 @@ def beside(path: str, target: str) -> dict[str, bytes]:
     return {place: content} if content else {}
 
 
-def _names(state: State) -> list[str]:
+def _names(state: checkpoint_state.State) -> list[str]:
     return list(checkpoint_state.names(state))
-
-
-def _tensors(bundle: Bundle) -> list[Tensor]:
-    return [
-        Tensor(key, entry.type_name, entry.shape, entry.bytes)
-        for key, entry in bundle.entries.items()
-        if key != object_graph.KEY
-    ]
 
 
 def _read(path: str) -> Bundle:
@@ -119,12 +133,7 @@ def _beside(path: str) -> Iterator[str]:
 
 
 def _graph(bundle: Bundle, data: Data) -> Graph:
-    entry = bundle.entries.get(object_graph.KEY)
-    if entry is None:
-        raise Unsupported(
-            "this is a name-based TensorFlow checkpoint, which tfstrip does not read yet",
-            "save the model as .keras or .h5 and strip that",
-        )
+    entry = bundle.entries[object_graph.KEY]
     return object_graph.parse(data.string(entry, object_graph.MAX_BYTES))
 
 
@@ -137,11 +146,12 @@ def contents(path: str) -> Iterator[Contents]:
         for key, entry in bundle.entries.items():
             if key != object_graph.KEY:
                 parts["tensor", key] = _part(entry, data)
-        graph = _graph(bundle, data)
-        for edge in object_state.edges(graph, range(len(graph.nodes))):
-            parts["group", edge] = Part("", lambda: iter(()))
-        for name, kind in _statements(graph):
-            parts["attribute", name] = Part(kind, lambda: iter(()))
+        if object_graph.KEY in bundle.entries:
+            graph = _graph(bundle, data)
+            for edge in object_state.edges(graph, range(len(graph.nodes))):
+                parts["group", edge] = Part("", lambda: iter(()))
+            for name, kind in _statements(graph):
+                parts["attribute", name] = Part(kind, lambda: iter(()))
         yield parts
 
 
@@ -174,16 +184,39 @@ def check_whole(path: str) -> None:
     tensor_bundle.check_whole(_read(path))
 
 
-def rewrite(path: str, plan: Plan, target: str) -> None:
-    """Write the checkpoint without what the plan drops under the prefix `target`, in one data file."""
+def rewrite(path: str, plan: Plan, target: str) -> list[str]:
+    """Write the checkpoint without what the plan drops under the prefix `target`, in one data file.
+
+    A .meta file comes along if its Saver can be made to leave out what is gone; returns what is to be told of that.
+    """
     bundle = _read(path)
-    with tensor_bundle.opened(bundle) as data:
-        graph = _graph(bundle, data)
     kept: dict[str, Entry | tensor_bundle_write.Fresh] = {
         key: entry for key, entry in bundle.entries.items() if key not in plan.tensors
     }
     for weight, average in plan.apply:
         kept[weight] = bundle.entries[average]
-    gone = {int(root[1:]) for root in plan.roots if "/" not in root}
-    kept[object_graph.KEY] = tensor_bundle_write.fresh_string(object_graph.without(graph, gone))
+    if object_graph.KEY in bundle.entries:
+        with tensor_bundle.opened(bundle) as data:
+            graph = _graph(bundle, data)
+        gone = {int(root[1:]) for root in plan.roots if "/" not in root}
+        kept[object_graph.KEY] = tensor_bundle_write.fresh_string(object_graph.without(graph, gone))
     tensor_bundle_write.write(bundle, target, kept)
+    return list(_rewrite_meta(path, plan, target))
+
+
+def _rewrite_meta(path: str, plan: Plan, target: str) -> Iterator[str]:
+    if not os.path.lexists(path + META):
+        return
+    try:
+        graph = meta_graph.read(path + META)
+        text = meta_graph_write.without(graph, plan.tensors)
+    except TfstripError as error:
+        yield f"its .meta file is left out, because it asks for what is gone and {error.cause}"
+        return
+    missing = graph.saved.keys() - plan.tensors - meta_graph.parse(text).saved.keys()
+    if missing:  # a bug of ours: the file must ask for all that is kept
+        raise ProofFailed(f"the .meta file lost {min(missing)}", "nothing was written; please report this")
+    with open(target + META, "xb") as file:
+        file.write(text)
+    if text != graph.proto:
+        yield "the Saver in its .meta file asks for what is left"

@@ -157,7 +157,8 @@ def check_whole(path: str) -> None:
     """Do nothing: the layout that Keras writes carries no checksums."""
 
 
-def rewrite(path: str, plan: Plan, target: str) -> None:
+def rewrite(path: str, plan: Plan, target: str) -> list[str]:
     """Write the file at `path` without what the plan drops to the new file `target`."""
     with _open(path) as model:
         hdf5_parts.rewrite(model.fid, model.tree, model.file, plan, target)
+    return []

@@ -165,7 +165,7 @@ def check_whole(path: str) -> None:
                 pass
 
 
-def rewrite(path: str, plan: Plan, target: str) -> None:
+def rewrite(path: str, plan: Plan, target: str) -> list[str]:
     """Write the archive at `path` without what the plan drops to the new file `target`.
 
     Members keep their order and bytes, but for the weights, which are written afresh, and config.json, which is
@@ -190,3 +190,4 @@ def rewrite(path: str, plan: Plan, target: str) -> None:
                     entries.append((member.name, archive.read_blocks(model.file, member), member.size))
             archive.write(target, entries)
     os.remove(weights)  # before anything waits for the disk to have it
+    return []

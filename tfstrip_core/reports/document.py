@@ -58,6 +58,7 @@ def stripped(result: StripResult) -> dict[str, Any]:
             for item in result.removed
         ],
         "proof": {"kept_tensors": result.proof.kept_tensors, "kept_bytes": result.proof.kept_bytes},
+        "notes": list(result.notes),
     }
 
 
@@ -71,6 +72,7 @@ def not_stripped(inventory: Inventory, source: str, target: str, message: str) -
         "bytes_after": None,
         "removed": [],
         "proof": None,
+        "notes": [],
     }
 
 

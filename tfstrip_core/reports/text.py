@@ -155,6 +155,8 @@ def strip_notices(result: StripResult) -> Iterator[str]:
         remedy = RULES[found.rule].remedy.replace("KEY", printable(found.subject))
         yield f"{finding(result.target, found)}; kept: {remedy}"
     target = shown(result.target)
+    for note in result.notes:
+        yield f"{target}: {printable(note)}"
     if result.averaged:
         yield f"{target}: its weights are the averages now"
     if any(item.rule == "TFS201" for item in result.removed):

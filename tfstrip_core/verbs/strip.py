@@ -75,7 +75,7 @@ def _strip(found: Found, target: str | None, choices: Choices, force: bool) -> S
     destination = source if target is None else target
     with replace.workshop(destination + endings[0]) as folder, ThreadPoolExecutor() as meanwhile:
         built = os.path.join(folder, "result")
-        made = _build(found, planned, built)
+        made, notes = _build(found, planned, built)
         flushed = [meanwhile.submit(replace.flush, built + ending) for ending in made]
         whole = meanwhile.submit(container.check_whole, built)
         proof = _prove(found, look(built), planned)
@@ -92,7 +92,8 @@ def _strip(found: Found, target: str | None, choices: Choices, force: bool) -> S
     for file, content in container.beside(source, destination).items():
         replace.put_text(content, file)
     shown = found.path if target is None else target
-    return _result(inventory, planned, found.path, shown, size, after, proof, changed=True)
+    result = _result(inventory, planned, found.path, shown, size, after, proof, changed=True)
+    return with_values(result, notes=tuple(notes))
 
 
 def recover(source: str) -> None:
@@ -137,18 +138,19 @@ def settled(source: str | Found, also: Collection[str] = ()) -> Inventory:
     return with_values(inventory, findings=findings, tensors=tensors, residue_bytes=residue_bytes(findings))
 
 
-def _build(found: Found, planned: Plan, built: str) -> tuple[str, ...]:
-    """Write the result to `built` and return the endings of its files."""
+def _build(found: Found, planned: Plan, built: str) -> tuple[tuple[str, ...], list[str]]:
+    """Write the result to `built`; return the endings of its files, and what to tell."""
     container = containers.container(found.kind)
+    notes: list[str] = []
     if planned.drop:
-        container.rewrite(found.file, planned, built)
+        notes = container.rewrite(found.file, planned, built)
     else:
         for ending in container.endings(found.file):
             shutil.copyfile(found.file + ending, built + ending)
     endings = container.endings(built)
     for ending in endings:
         replace.open_mode(built + ending)
-    return endings
+    return endings, notes
 
 
 def _prove(found: Found, built: Found, planned: Plan) -> Proof:
