@@ -11,22 +11,25 @@ import pytest
 from independent import tensors, weights
 
 import tfstrip_core
+from tfstrip_core.codecs import object_graph, tensor_bundle
 
 FOLDER = os.environ.get("TFSTRIP_REAL_MODELS", "")
 SUPPORTED = ("Keras .keras zip", "Keras HDF5 full model", "Keras HDF5 weights-only (legacy)")
+OBJECTS, NAMES = "TF2 object-based checkpoint", "TF1 V2 name-based checkpoint"
 
 
-def rows() -> list[dict[str, str]]:
+def rows(*kinds: str) -> list[dict[str, str]]:
     if not FOLDER:
         return []
     with (Path(FOLDER) / "MANIFEST.tsv").open(newline="") as file:
-        return [row for row in csv.DictReader(file, delimiter="\t", quoting=csv.QUOTE_NONE) if row["kind"] in SUPPORTED]
+        return [row for row in csv.DictReader(file, delimiter="\t", quoting=csv.QUOTE_NONE) if row["kind"] in kinds]
 
 
-ROWS = rows()
+ROWS, CHECKPOINTS = rows(*SUPPORTED), rows(OBJECTS, NAMES)
 if not FOLDER:
     pytest.skip("set TFSTRIP_REAL_MODELS to a directory of real models", allow_module_level=True)
 
+every_real_checkpoint = pytest.mark.parametrize("row", CHECKPOINTS, ids=lambda row: row["path"])
 every_real_model = pytest.mark.parametrize("row", ROWS, ids=lambda row: row["path"])
 
 
@@ -37,14 +40,15 @@ def path_of(row: dict[str, str]) -> str:
 def test_there_are_real_models() -> None:
     """The directory holds models of the supported containers, so that the tests below have run."""
     assert len(ROWS) >= 9
+    assert {row["kind"] for row in CHECKPOINTS} == {OBJECTS, NAMES}
 
 
-@every_real_model
+@pytest.mark.parametrize("row", ROWS + CHECKPOINTS, ids=lambda row: row["path"])
 def test_the_verdict_is_the_manifests(row: dict[str, str]) -> None:
     """Dirty models are residue with exactly the optimizer's bytes, clean ones have no TFS101."""
     inventory = tfstrip_core.inspect(path_of(row))
     found = [finding for finding in inventory.findings if finding.rule == "TFS101"]
-    assert len(inventory.tensors) == int(row["n_tensors"])
+    assert len(inventory.tensors) == int(row["n_tensors"]) - (row["kind"] == OBJECTS)  # it counts the object graph
     assert inventory.tensor_bytes == int(row["tensor_bytes"])
     assert sum(finding.bytes for finding in found) == int(row["optimizer_bytes"])
     assert sum(len(finding.tensors) for finding in found) == int(row["n_optimizer_tensors"])
@@ -67,6 +71,28 @@ def test_the_strip_is_proven_and_small(row: dict[str, str], tmp_path: Path) -> N
         return
     assert len(weights(target)) <= fresh_copy(source, gone) + (64 << 10)
     assert tfstrip_core.inspect(target).verdict == "clean"
+
+
+@every_real_checkpoint
+def test_a_checkpoint_s_strip_is_proven_and_small(row: dict[str, str], tmp_path: Path) -> None:
+    """Kept tensors have the bytes that lie in the source's data file; the rest of the file is gone."""
+    source, target = path_of(row), str(tmp_path / "out")
+    result = tfstrip_core.strip(source, target)
+    assert tfstrip_core.verify(source, target).equal
+    before, after = tensor_bundle.read(source), tensor_bundle.read(target)
+    gone = {item.name for item in result.removed}
+    assert before.entries.keys() - gone == after.entries.keys()
+    data = {path: path.read_bytes() for path in [*Path(source).parent.iterdir(), *tmp_path.iterdir()]}
+    for key, entry in after.entries.items():
+        if key != object_graph.KEY:
+            old = before.entries[key]
+            left = data[Path(tensor_bundle.shard_path(source, old.shard, before.shards))]
+            right = data[Path(tensor_bundle.shard_path(target, 0, 1))]
+            kept = left[old.offset : old.offset + old.size]
+            assert kept == right[entry.offset : entry.offset + entry.size]
+    assert tfstrip_core.inspect(target).verdict == "clean"
+    if gone:
+        assert result.bytes_after < result.bytes_before - int(row["optimizer_bytes"])
 
 
 def fresh_copy(source: str, gone: set[str]) -> int:
