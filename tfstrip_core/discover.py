@@ -16,7 +16,8 @@ if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator
 
 
-_STATE_LIMIT = 1 << 20
+_STATE = "checkpoint"  # what TensorFlow calls the file that names the checkpoints beside it
+_WORKSHOP = ".tfstrip-"  # how the names of the directories begin in which results are built
 
 
 class Found:
@@ -109,9 +110,10 @@ def discover(paths: Iterable[str]) -> Iterator[Found]:
         else:
             several = list(_of_state_file(path)) or [look(path)]
         for found in several:
-            if found.kind != containers.CHECKPOINT or found.path not in seen:
+            once = os.path.normpath(f"{found.file}.index" if found.kind == containers.CHECKPOINT else found.path)
+            if found.kind not in (containers.CHECKPOINT, containers.POINTER) or once not in seen:
                 yield found
-            seen.add(found.path)
+            seen.add(once)
 
 
 def _is_plain_directory(path: str) -> bool:
@@ -147,37 +149,68 @@ def _look_into(path: str) -> Found:
         kind = containers.recognise(path)
     except OSError as error:
         return Found(path, "", error=_unreadable(error))
-    if kind == containers.POINTER:
-        return _follow(path)
     if kind == containers.TABLE and path.endswith(".index"):
         return _checkpoint(path.removesuffix(".index"))
-    prefix, dot, ending = path.rpartition(".")
-    if not kind and dot and (ending == "meta" or ending.startswith("data-")) and os.path.isfile(f"{prefix}.index"):
-        return _look_into(f"{prefix}.index")
+    prefix = _prefix_of(path)
+    if prefix is not None and kind in ("", containers.POINTER) and os.path.isfile(f"{prefix}.index"):
+        found = _look_into(f"{prefix}.index")
+        if found.kind:
+            return found
+    if kind == containers.POINTER:
+        return _follow(path)
     return _unsupported(path, kind) if kind in containers.UNSUPPORTED else Found(path, kind)
 
 
+def _prefix_of(path: str) -> str | None:
+    """Return the prefix of the checkpoint that a file belongs to by its name, if there is one."""
+    folder, name = os.path.split(path)
+    stem, dot, ending = name.rpartition(".")
+    if dot and (ending == "meta" or ending.startswith("data-")):
+        return os.path.join(folder, stem)
+    return path if name == _STATE else None  # the prefix may be called like a state file
+
+
 def _checkpoint(prefix: str) -> Found:
-    named = os.path.basename(prefix)
-    return Found(prefix if named else f"{prefix}.index", containers.CHECKPOINT, file=prefix)
+    path = prefix if os.path.basename(prefix) else f"{prefix}.index"
+    error = None
+    if _is_half_replaced(prefix):
+        error = Unreadable(
+            "an interrupted strip left it half replaced", "run tfstrip strip --in-place on it again, which completes it"
+        )
+    return Found(path, containers.CHECKPOINT, file=prefix, error=error)
+
+
+def _is_half_replaced(prefix: str) -> bool:
+    folder, base = os.path.split(prefix)
+    try:
+        beside = os.listdir(folder or ".")
+    except OSError:  # a directory may be open to who knows its names
+        return False
+    for name in beside:
+        if name.startswith(_WORKSHOP):
+            from tfstrip_core import journal
+
+            if journal.is_unfinished(os.path.join(folder, name), base):
+                return True
+    return False
 
 
 def _of_state_file(path: str) -> Iterator[Found]:
-    """Yield the checkpoints that a state file names, where `path` is one and they are there."""
-    try:
-        if os.path.basename(path) != "checkpoint" or not os.path.isfile(path):
-            return
-        with open(path, "rb") as file:
-            text = os.fsdecode(file.read(_STATE_LIMIT))
-    except OSError:
-        return
-    import re
+    """Yield the checkpoints that a state file names, where `path` is one and they are there.
 
-    named = re.findall(r'^(?:all_)?model_checkpoint_paths?: "((?:[^"\\\n]|\\.)*)"', text, re.MULTILINE)
-    for name in dict.fromkeys(named):
-        prefix = os.path.normpath(os.path.join(os.path.dirname(path), re.sub(r"\\(.)", r"\1", name)))
-        if os.path.isfile(f"{prefix}.index"):
-            yield _look_into(f"{prefix}.index")
+    An absolute name counts by its last part: it is of the author's machine, and leads nowhere else on this one.
+    """
+    folder, name = os.path.split(path)
+    if name != _STATE or not os.path.isfile(path):
+        return
+    from tfstrip_core.containers import checkpoint_state
+
+    state = checkpoint_state.read(folder)
+    for named in checkpoint_state.names(state) if state else ():
+        inside = checkpoint_state.base(named) if checkpoint_state.is_local(named) else named
+        index = os.path.normpath(f"{inside}.index")
+        if index.partition(os.sep)[0] != os.pardir and os.path.isfile(os.path.join(folder, index)):
+            yield _look_into(os.path.join(folder, index))
 
 
 def _unsupported(path: str, kind: str) -> Found:
@@ -206,7 +239,7 @@ def _walk(top: str) -> Iterator[Found]:
     locked: list[OSError] = []
     checkpoints: set[str] = set()
     for folder, folders, files in os.walk(top, onerror=locked.append):
-        folders[:] = sorted(name for name in folders if name != ".git" and not name.startswith(".tfstrip-"))
+        folders[:] = sorted(name for name in folders if name != ".git" and not name.startswith(_WORKSHOP))
         kind = _kind_of_directory(files)
         if kind:
             folders.clear()
