@@ -17,6 +17,8 @@ if TYPE_CHECKING:
 
 
 _STATE_LIMIT = 1 << 20
+# What has several files that each name it.
+_SEVERAL = (containers.CHECKPOINT, containers.TABLE)
 
 
 class Found:
@@ -109,7 +111,7 @@ def discover(paths: Iterable[str]) -> Iterator[Found]:
         else:
             several = list(_of_state_file(path)) or [look(path)]
         for found in several:
-            if found.kind != containers.CHECKPOINT or found.path not in seen:
+            if found.kind not in _SEVERAL or found.path not in seen:
                 yield found
             seen.add(found.path)
 
@@ -152,9 +154,20 @@ def _look_into(path: str) -> Found:
     if kind == containers.TABLE and path.endswith(".index"):
         return _checkpoint(path.removesuffix(".index"))
     prefix, dot, ending = path.rpartition(".")
-    if not kind and dot and (ending == "meta" or ending.startswith("data-")) and os.path.isfile(f"{prefix}.index"):
-        return _look_into(f"{prefix}.index")
+    if not kind and dot and (ending == "meta" or ending.startswith("data-")):
+        if os.path.isfile(f"{prefix}.index"):
+            return _look_into(f"{prefix}.index")
+        if ending == "meta" and _is_table(prefix):
+            return Found(prefix, containers.TABLE)
     return _unsupported(path, kind) if kind in containers.UNSUPPORTED else Found(path, kind)
+
+
+def _is_table(path: str) -> bool:
+    """Return whether this is a checkpoint of the first version, which is one file beside its .meta file."""
+    try:
+        return os.path.isfile(path) and containers.recognise(path) == containers.TABLE
+    except OSError:
+        return False
 
 
 def _checkpoint(prefix: str) -> Found:
@@ -178,6 +191,10 @@ def _of_state_file(path: str) -> Iterator[Found]:
         prefix = os.path.normpath(os.path.join(os.path.dirname(path), re.sub(r"\\(.)", r"\1", name)))
         if os.path.isfile(f"{prefix}.index"):
             yield _look_into(f"{prefix}.index")
+        elif os.path.isfile(prefix) and prefix != os.path.normpath(path):
+            found = _look_into(prefix)
+            if found.kind in (containers.TABLE, containers.POINTER):
+                yield found
 
 
 def _unsupported(path: str, kind: str) -> Found:
@@ -219,7 +236,7 @@ def _walk(top: str) -> Iterator[Found]:
             except OSError:
                 continue  # gone since the directory was listed
             if found and (found.kind or found.error) and found.path not in checkpoints:
-                if found.kind == containers.CHECKPOINT:
+                if found.kind in _SEVERAL:
                     checkpoints.add(found.path)
                 yield found
     for error in locked:
@@ -240,7 +257,8 @@ def _follow(path: str) -> Found:
             stored = os.path.join(store, "lfs", "objects", digest[:2], digest[2:4], digest)
             if os.path.isfile(stored) and os.path.getsize(stored) == int(size.group(1)):
                 kind = containers.recognise(stored)
-                if kind == containers.POINTER or (kind == containers.TABLE and path.endswith(".index")):
+                several = path.endswith(".index") or os.path.lexists(f"{path}.meta")
+                if kind == containers.POINTER or (kind == containers.TABLE and several):
                     break  # a checkpoint is several files, which must lie beside each other
                 error = _unsupported(path, kind).error if kind in containers.UNSUPPORTED else None
                 return Found(path, kind, file=stored, error=error, stored=True)

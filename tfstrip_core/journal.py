@@ -14,8 +14,10 @@ from contextlib import suppress
 
 NAME = "result.journal"
 _LIMIT = 1 << 20
-# What may be moved or removed, whatever a journal says: a checkpoint's files.
+# What may be moved or removed, whatever a journal says: a checkpoint's files. One of the first version is a file
+# without an ending of its own, which needs a journal because of the .meta file beside it.
 _ENDING = re.compile(r"\.(index|meta|data-\d{5}-of-\d{5})")
+_FIRST_VERSION = (["", ".meta"], [""])
 
 
 def commit(folder: str, base: str, moves: Iterable[str], removes: Iterable[str]) -> None:
@@ -59,10 +61,17 @@ def _read(folder: str) -> tuple[str, list[str], list[str]] | None:
             said = json.loads(file.read(_LIMIT))
         base, moves, removes = os.fsdecode(bytes.fromhex(said["base"])), said["moves"], said["removes"]
         own = said["inode"] == _inode(folder)
-        plain = os.path.basename(base) == base and all(_ENDING.fullmatch(ending) for ending in [*moves, *removes])
+        plain = os.path.basename(base) == base and _are_plain(moves, removes)
     except (OSError, ValueError, KeyError, TypeError):
         return None
     return (base, moves, removes) if own and plain else None
+
+
+def _are_plain(moves: list[str], removes: list[str]) -> bool:
+    """Return whether these are the endings of one checkpoint's files."""
+    if "" in moves:
+        return moves in _FIRST_VERSION and moves + removes == ["", ".meta"]
+    return all(_ENDING.fullmatch(ending) for ending in [*moves, *removes])
 
 
 def _inode(folder: str) -> int:

@@ -145,14 +145,15 @@ def put(built: str, target: str, endings: Sequence[str] = ("",), old: Iterable[s
 
     One file is renamed; several are moved under a journal. `old` are endings of files that must not stay beside them.
     """
-    if list(endings) == [""]:
+    gone = sorted(set(old) - set(endings))
+    if list(endings) == [""] and not gone:
         os.replace(built, target)
         _sync_directory(target)
         return
     folder = os.path.dirname(built)
     if sys.platform != "win32":
         journal.sync(folder)
-    journal.commit(folder, os.path.basename(target), endings, sorted(set(old) - set(endings)))
+    journal.commit(folder, os.path.basename(target), endings, gone)
     journal.finish(folder)
 
 
