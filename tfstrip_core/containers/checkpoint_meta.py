@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import shutil
 from collections.abc import Iterator
 
 from tfstrip_core.codecs import meta_graph, meta_graph_write
@@ -46,6 +47,9 @@ def rewrite(path: str, plan: Plan, target: str) -> Iterator[str]:
     Yields what is to be told: that it asks for what is left, or that it is left out itself.
     """
     if not os.path.lexists(path + META):
+        return
+    if not plan.tensors:
+        shutil.copyfile(path + META, target + META)
         return
     try:
         graph = meta_graph.read(path + META)
