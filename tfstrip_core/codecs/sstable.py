@@ -26,6 +26,7 @@ MAGIC = 0xDB4775248B80FB57.to_bytes(8, "little")
 _FOOTER = 48
 _TRAILER = 5
 _BLOCK = 262_144
+_OVERLY = 2  # entries of so many blocks' bytes begin a block
 _INTERVAL = 16
 _WORD = struct.Struct("<I")
 
@@ -280,6 +281,8 @@ def write_long(out: BinaryIO, items: Iterable[tuple[bytes, int, Iterable[bytes]]
     for key, size, value in items:
         if begun and key <= last:
             raise ValueError("keys of a table ascend")
+        if begun and not pending and len(key) + size >= _OVERLY * _BLOCK:
+            pending, block = flush(block), _Block(_INTERVAL, out)
         if pending:
             index.add(_between(last, key), len(pending), (pending,))
             pending = b""
