@@ -30,8 +30,22 @@ def tf1() -> Any:
 
 
 def held(tf1: Any, path: str) -> dict[str, np.ndarray]:
+    """What TensorFlow's reader gives; of what it has no way to give (variables in parts, rare types) the shape."""
     reader = tf1.train.NewCheckpointReader(path)
-    return {name: reader.get_tensor(name) for name in reader.get_variable_to_shape_map()}
+    found = {}
+    for name, shape in reader.get_variable_to_shape_map().items():
+        try:
+            found[name] = reader.get_tensor(name)
+        except tf1.errors.UnimplementedError:
+            found[name] = np.zeros(shape)
+    return found
+
+
+def restored(tf1: Any, path: str, names: list[str]) -> list[np.ndarray]:
+    """What the graph beside a checkpoint gets from it."""
+    with tf1.Graph().as_default(), tf1.Session() as session:
+        tf1.train.import_meta_graph(f"{path}.meta").restore(session, path)
+        return [np.asarray(value) for value in session.run([f"{name}/Read/ReadVariableOp:0" for name in names])]
 
 
 def same(left: np.ndarray, right: np.ndarray) -> bool:
@@ -63,7 +77,7 @@ def test_the_answers_are_the_same(tf1: Any, checkpoint: Checkpoint, tmp_path: Pa
     assert same(*answers)
 
 
-def trained(tf1: Any, folder: Path) -> str:
+def trained(tf1: Any, folder: Path, types: bool = True) -> str:
     """A checkpoint of every type, with a variable in parts and tensors of more than a block, trained with Adam."""
     folder.mkdir()
     with tf1.Graph().as_default(), tf1.Session() as session:
@@ -73,11 +87,11 @@ def trained(tf1: Any, folder: Path) -> str:
         cut = tf1.get_variable("cut", [500, 70], initializer=random, partitioner=parts)
         loss = tf1.reduce_mean(tf1.matmul(wide, cut.as_tensor()))
         kept = {
-            "float64": [0.5, -1e300], "int32": [-5, 300, 1 << 30], "uint8": [0, 255], "int16": [-300, 7], "int8": [-1, 1],
-            "int64": [-(1 << 60), 3], "bool": [True, False], "complex64": [1 + 2j, -3j], "float16": [0.1, -2.0],
-            "complex128": [1e-300 + 2j], "string": ["", "a", "b" * 300_000],
+            "float64": [0.5, -1e300], "int32": [-5, 300, 1 << 30], "uint8": [0, 255], "int16": [-300, 7],
+            "int8": [-1, 1], "int64": [-(1 << 60), 3], "bool": [True, False], "complex64": [1 + 2j, -3j],
+            "float16": [0.1, -2.0], "complex128": [1e-300 + 2j], "string": ["", "a", "b" * 300_000],
         }  # fmt: skip
-        for name, value in kept.items():
+        for name, value in kept.items() if types else ():
             tf1.get_variable(f"kept/{name}", initializer=tf1.constant(value, dtype=name), trainable=False)
         tf1.get_variable("kept/none", shape=[0, 3], trainable=False)
         train = tf1.train.AdamOptimizer().minimize(loss)
@@ -97,10 +111,10 @@ def test_every_type_and_parts_and_large_ones(tf1: Any, tmp_path: Path) -> None:
     assert len(table.variables["cut"].slices) == 3
     before = held(tf1, path)
     assert {name: variable.shape for name, variable in table.variables.items()} == {
-        name: value.shape for name, value in before.items()
+        name: np.shape(value) for name, value in before.items()
     }
     result = strip(path, target)
-    gone = {item.name for item in result.removed}
+    gone = {item.name for item in result.removed if item.rule == "TFS101"}
     assert {"wide/Adam", "wide/Adam_1", "cut/Adam", "cut/Adam_1", "beta1_power", "beta2_power"} == gone
     after = held(tf1, target)
     assert set(after) == set(before) - gone
@@ -108,15 +122,16 @@ def test_every_type_and_parts_and_large_ones(tf1: Any, tmp_path: Path) -> None:
     assert verify(path, target).equal
     assert check([target]).exit_code == 0
     assert [t.bytes for t in checkpoint_v1.inventory(target).tensors if t.name == "cut"] == [500 * 70 * 4]
-    with tf1.Graph().as_default(), tf1.Session() as session:
-        tf1.train.import_meta_graph(f"{target}.meta").restore(session, target)
-        assert same(session.run("wide:0"), before["wide"])
+    kept = [name for name in after if name.startswith("kept")]
+    names = ["wide", *(f"cut/part_{part}" for part in range(3)), *kept]
+    assert len(kept) == 12
+    assert all(map(same, restored(tf1, path, names), restored(tf1, target, names)))
 
 
 def test_without_the_graph_as_well(tf1: Any, tmp_path: Path) -> None:
     """The names alone say the same, and a partitioned variable's slots go with all their parts."""
-    path, target = trained(tf1, tmp_path / "in"), str(tmp_path / "out")
+    path, target = trained(tf1, tmp_path / "in", types=False), str(tmp_path / "out")
     os.unlink(f"{path}.meta")
-    gone = {item.name for item in strip(path, target).removed}
+    gone = {item.name for item in strip(path, target).removed if item.rule == "TFS101"}
     assert {"wide/Adam", "wide/Adam_1", "cut/Adam", "cut/Adam_1", "beta1_power", "beta2_power"} == gone
     assert set(held(tf1, target)) == set(held(tf1, path)) - gone
