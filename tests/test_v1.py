@@ -5,6 +5,7 @@ import json
 import os
 import shutil
 import struct
+import tarfile
 import tracemalloc
 from collections.abc import Callable, Sequence
 from pathlib import Path
@@ -14,11 +15,12 @@ from checkpoint_fixtures import ALL, Checkpoint
 from checkpoints import REAL, footer, simple, stored, table, varint
 from hostile import assert_one_sentence, judge, listing, run
 
-from tfstrip_core import containers, journal, strip
+from tfstrip_core import containers, hook, journal, strip
 from tfstrip_core.codecs import meta_graph, meta_graph_write, sstable, sstable_records, v1_table
 from tfstrip_core.containers import checkpoint_v1
 from tfstrip_core.errors import Refused, TfstripError, Unreadable, Unsupported
 from tfstrip_core.inventory import Plan
+from tfstrip_core.release import artifacts
 
 FIRST = [checkpoint for checkpoint in ALL if checkpoint.kind == "v1"]
 WITH_META = [checkpoint for checkpoint in FIRST if checkpoint.has_meta]
@@ -216,6 +218,39 @@ def test_one_of_several_files_is_not_handled(tmp_path: Path, capsys) -> None:
     shutil.copy(FIRST[0].prefix, path)
     code, model = judge(capsys, path)
     assert (code, model["verdict"]) == (0, "unsupported")
+
+
+# -- the other doors
+
+
+@every
+def test_the_hook_refuses_and_fixes_it(checkpoint: Checkpoint, tmp_path: Path, capsys) -> None:
+    """Staged as all of its files, it is told of once."""
+    path = copied(checkpoint, tmp_path / "copy")
+    staged = [path + ending for ending in checkpoint_v1.endings(path)]
+    assert hook.main(["check", *staged]) == 1
+    assert capsys.readouterr().out.count("TFS101") == 1
+    assert hook.main(["fix", *staged]) == 1
+    assert hook.main(["check", *staged]) == 0
+
+
+@every
+def test_an_artifact_is_packed_where_it_is_several_files(checkpoint, tmp_path: Path, monkeypatch) -> None:
+    copied(checkpoint, tmp_path / "copy")
+    monkeypatch.chdir(tmp_path)
+    inventories = artifacts.survey(artifacts.match(["copy/*"], "dist"), "dist")
+    (made,) = artifacts.make(artifacts.plan(inventories), "dist").artifacts
+    if checkpoint.has_meta:
+        assert made.name == "model.tar.gz"
+        with tarfile.open(f"dist/{made.name}") as archive:
+            assert sorted(archive.getnames()) == ["checkpoint", "model", "model.meta"]
+    else:
+        assert made.name == "model"
+        assert judge_of(tmp_path / "dist" / "model") == "clean"
+
+
+def judge_of(path: Path) -> str:
+    return checkpoint_v1.inventory(str(path)).verdict
 
 
 # -- tables made by hand
