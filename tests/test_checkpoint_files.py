@@ -251,7 +251,9 @@ def test_a_pointer_is_a_pointer(checkpoint: Checkpoint, file: str, tmp_path: Pat
 # What the user decides.
 
 
-@pytest.mark.parametrize("checkpoint", [c for c in ALL if c.scenario == "iterator"], ids=lambda checkpoint: checkpoint.id)
+@pytest.mark.parametrize(
+    "checkpoint", [c for c in ALL if c.scenario == "iterator"], ids=lambda checkpoint: checkpoint.id
+)
 def test_a_saved_iterator_fails_the_check_and_goes(checkpoint: Checkpoint, tmp_path: Path) -> None:
     """TFS105, of which the index knows the size."""
     (finding,) = [f for f in tfstrip_core.inspect(checkpoint.prefix).findings if f.rule == "TFS105"]

@@ -122,7 +122,9 @@ def test_inspect_says_what_the_writer_said(checkpoint: Checkpoint) -> None:
     expected = roles(checkpoint)
     assert {tensor.name: tensor.role for tensor in inventory.tensors} == expected
     assert [(t.dtype, t.shape, t.bytes) for t in sorted(inventory.tensors, key=lambda t: t.name)] == [
-        (key.dtype, key.shape, key.bytes) for key in sorted(checkpoint.keys, key=lambda k: k.name) if key.name in expected
+        (key.dtype, key.shape, key.bytes)
+        for key in sorted(checkpoint.keys, key=lambda k: k.name)
+        if key.name in expected
     ]
     residue = {name for name, role in expected.items() if role in ("optimizer", "pipeline")}
     assert inventory.residue_bytes == sum(key.bytes for key in checkpoint.keys if key.name in residue)

@@ -19,6 +19,7 @@ from tfstrip_core.discover import discover, look
 
 KERAS, LEGACY = one("keras3.15.1", "sequential.keras"), one("tf2.15", "sequential.h5")
 TABLE_END = 0xDB4775248B80FB57.to_bytes(8, "little")
+CUT_INDEX = b"\0\0\x08\x08\x01\x1a\x02\x08\x01" + bytes(90) + TABLE_END
 UNSUPPORTED = {
     "tflite": b"\x1c\0\0\0TFL3" + bytes(500),
     "tfjs-layers": b'{"format": "layers-model", "modelTopology": {"class_name": "Sequential"}, "weightsManifest": []}',

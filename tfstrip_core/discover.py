@@ -18,6 +18,8 @@ if TYPE_CHECKING:
 
 _STATE = "checkpoint"  # what TensorFlow calls the file that names the checkpoints beside it
 _WORKSHOP = ".tfstrip-"  # how the names of the directories begin in which results are built
+# What has several files that each name it.
+_SEVERAL = (containers.CHECKPOINT, containers.TABLE, containers.POINTER)
 
 
 class Found:
@@ -111,7 +113,7 @@ def discover(paths: Iterable[str]) -> Iterator[Found]:
             several = list(_of_state_file(path)) or [look(path)]
         for found in several:
             once = os.path.normpath(f"{found.file}.index" if found.kind == containers.CHECKPOINT else found.path)
-            if found.kind not in (containers.CHECKPOINT, containers.POINTER) or once not in seen:
+            if found.kind not in _SEVERAL or once not in seen:
                 yield found
             seen.add(once)
 
@@ -156,6 +158,8 @@ def _look_into(path: str) -> Found:
         found = _look_into(f"{prefix}.index")
         if found.kind:
             return found
+    if kind == "" and path.endswith(".meta") and _is_table(path.removesuffix(".meta")):
+        return Found(path.removesuffix(".meta"), containers.TABLE)
     if kind == containers.POINTER:
         return _follow(path)
     return _unsupported(path, kind) if kind in containers.UNSUPPORTED else Found(path, kind)
@@ -168,6 +172,14 @@ def _prefix_of(path: str) -> str | None:
     if dot and (ending == "meta" or ending.startswith("data-")):
         return os.path.join(folder, stem)
     return path if name == _STATE else None  # the prefix may be called like a state file
+
+
+def _is_table(path: str) -> bool:
+    """Return whether this is a checkpoint of the first version, which is one file beside its .meta file."""
+    try:
+        return os.path.isfile(path) and containers.recognise(path) == containers.TABLE
+    except OSError:
+        return False
 
 
 def _checkpoint(prefix: str) -> Found:
@@ -211,6 +223,12 @@ def _of_state_file(path: str) -> Iterator[Found]:
         index = os.path.normpath(f"{inside}.index")
         if index.partition(os.sep)[0] != os.pardir and os.path.isfile(os.path.join(folder, index)):
             yield _look_into(os.path.join(folder, index))
+            continue
+        first = os.path.join(folder, os.path.normpath(inside))
+        if os.path.normpath(inside) != _STATE and os.path.isfile(first):
+            found = _look_into(first)
+            if found.kind in (containers.TABLE, containers.POINTER):
+                yield found
 
 
 def _unsupported(path: str, kind: str) -> Found:
@@ -252,7 +270,7 @@ def _walk(top: str) -> Iterator[Found]:
             except OSError:
                 continue  # gone since the directory was listed
             if found and (found.kind or found.error) and found.path not in checkpoints:
-                if found.kind == containers.CHECKPOINT:
+                if found.kind in _SEVERAL:
                     checkpoints.add(found.path)
                 yield found
     for error in locked:
@@ -273,7 +291,8 @@ def _follow(path: str) -> Found:
             stored = os.path.join(store, "lfs", "objects", digest[:2], digest[2:4], digest)
             if os.path.isfile(stored) and os.path.getsize(stored) == int(size.group(1)):
                 kind = containers.recognise(stored)
-                if kind == containers.POINTER or (kind == containers.TABLE and path.endswith(".index")):
+                several = path.endswith(".index") or os.path.lexists(f"{path}.meta")
+                if kind == containers.POINTER or (kind == containers.TABLE and several):
                     break  # a checkpoint is several files, which must lie beside each other
                 error = _unsupported(path, kind).error if kind in containers.UNSUPPORTED else None
                 return Found(path, kind, file=stored, error=error, stored=True)

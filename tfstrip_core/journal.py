@@ -29,6 +29,10 @@ class _Rest(NamedTuple):
     removes: list[str]
 
 
+# One of the first version is a file without an ending, which needs a journal because of the .meta file beside it.
+_FIRST_VERSION: tuple[tuple[list[str], list[str]], ...] = ((["", ".meta"], []), ([""], [".meta"]))
+
+
 def commit(folder: str, base: str, moves: Iterable[str], removes: Iterable[str]) -> None:
     """Write the journal of the workshop `folder`: its files `result` + ending are to become `base` + ending beside it.
 
@@ -81,7 +85,7 @@ def _read(folder: str) -> _Rest | None:
             said = json.loads(file.read(_LIMIT))
         base, moves, removes = os.fsdecode(bytes.fromhex(said["base"])), said["moves"], said["removes"]
         plain = os.path.basename(base) == base and "\0" not in base
-        if said["inode"] != os.stat(folder).st_ino or not plain or not all(map(_ENDING.fullmatch, [*moves, *removes])):
+        if said["inode"] != os.stat(folder).st_ino or not plain or not _are_plain([*moves], [*removes]):
             return None
         place = _place(folder, base)
         left = [ending for ending in moves if _mark(_built(folder, ending))]
@@ -92,6 +96,11 @@ def _read(folder: str) -> _Rest | None:
     except (OSError, ValueError, KeyError, TypeError, AttributeError, RecursionError):
         return None
     return _Rest(base, left, there) if valid else _Rest(base, [], [])
+
+
+def _are_plain(moves: list[str], removes: list[str]) -> bool:
+    """Return whether these are the endings of one checkpoint's files."""
+    return (sorted(moves), removes) in _FIRST_VERSION or all(map(_ENDING.fullmatch, [*moves, *removes]))
 
 
 def _place(folder: str, base: str) -> str:

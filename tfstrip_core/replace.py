@@ -154,14 +154,15 @@ def put(built: str, target: str, endings: Sequence[str] = ("",), old: Iterable[s
 
     One file is renamed; several are moved under a journal. `old` are endings of files that must not stay beside them.
     """
-    if list(endings) == [""]:
+    gone = sorted(set(old) - set(endings))
+    if list(endings) == [""] and not gone:
         os.replace(built, target)
         journal.sync(os.path.dirname(os.path.abspath(target)))
         return
     folder = os.path.dirname(built)
     journal.sync(folder)
     # A checkpoint's index comes first among its files and goes last: it says which of the others are used.
-    journal.commit(folder, os.path.basename(target), reversed(endings), sorted(set(old) - set(endings)))
+    journal.commit(folder, os.path.basename(target), reversed(endings), gone)
     if not journal.finish(folder) or any(os.path.lexists(built + ending) for ending in endings):
         raise CannotReplace("it changed while it was being stripped", "run it again")
 

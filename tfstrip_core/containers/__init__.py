@@ -41,11 +41,10 @@ if TYPE_CHECKING:
 
 KERAS_ZIP, HDF5, CHECKPOINT, POINTER = "keras-zip", "hdf5", "checkpoint", "lfs-pointer"
 TABLE = "checkpoint-v1"  # or, where its name says so, the index of a CHECKPOINT
-_MODULES = {KERAS_ZIP: "keras_zip", HDF5: "keras_hdf5", CHECKPOINT: "checkpoint"}
+_MODULES = {KERAS_ZIP: "keras_zip", HDF5: "keras_hdf5", CHECKPOINT: "checkpoint", TABLE: "checkpoint_v1"}
 
 # What is recognised and not handled: its name, and the way out.
 UNSUPPORTED = {
-    TABLE: ("a TensorFlow checkpoint of the first version", "save it again with a newer TensorFlow"),
     "saved-model": ("a TensorFlow SavedModel", "strip the .keras or .h5 file that it was exported from"),
     "tflite": ("a TFLite model", "convert it from a stripped model"),
     "tfjs": ("a TensorFlow.js model", "convert it from a stripped model"),
