@@ -1,4 +1,4 @@
-"""Checkpoints are files: the state file beside them, odd prefixes, files that are missing or pointers; what one asks."""
+"""Checkpoints as files: the state file beside them, odd prefixes, what is missing or a pointer; what one asks for."""
 
 import os
 import re
