@@ -307,11 +307,3 @@ def test_applied_averages_go_unasked(checkpoint: Checkpoint, tmp_path: Path) -> 
     assert "TFS106" in {finding.rule for finding in tfstrip_core.inspect(checkpoint.prefix).findings}
     result = tfstrip_core.strip(checkpoint.prefix, f"{tmp_path}/out")
     assert {item.name for item in result.removed if item.rule == "TFS101"} == checkpoint.of_role("optimizer", "average")
-
-
-@pytest.mark.parametrize("checkpoint", [c for c in ALL if c.kind == "v1"], ids=lambda checkpoint: checkpoint.id)
-def test_the_first_version_is_recognised(checkpoint: Checkpoint, tmp_path: Path) -> None:
-    """And left alone."""
-    assert {verdict for verdict, _ in verdicts(checkpoint.prefix)} == {"unsupported"}
-    with pytest.raises(tfstrip_core.Unsupported, match="first version"):
-        tfstrip_core.strip(checkpoint.prefix, f"{tmp_path}/out")

@@ -139,7 +139,8 @@ def check_target(source: str, target: str, endings: Iterable[str], force: bool) 
     for ending in endings:
         file = target + ending
         if os.path.lexists(file):
-            if os.path.exists(file) and os.path.samefile(source + ending, file):
+            both = os.path.exists(file) and os.path.exists(source + ending)
+            if both and os.path.samefile(source + ending, file):
                 raise UsageError("source and target are the same file", "use --in-place")
             if os.path.exists(file) and not os.path.isfile(file):
                 raise UsageError(f"the target {file} is no regular file", "name the file to write")
