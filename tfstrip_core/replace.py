@@ -132,15 +132,15 @@ def check_in_place(files: Iterable[str]) -> None:
             )
 
 
-def check_target(source: str, target: str, endings: Iterable[str], force: bool) -> None:
+def check_target(source: str, target: str, endings: Sequence[str], force: bool) -> None:
     """Raise UsageError where the result must not be written to `target` (with each of the model's endings)."""
     if os.path.isdir(target):
         raise UsageError(f"the target {target} is a directory", "name the file to write")
     for ending in endings:
         file = target + ending
         if os.path.lexists(file):
-            both = os.path.exists(file) and os.path.exists(source + ending)
-            if both and os.path.samefile(source + ending, file):
+            sources = [source + known for known in endings if os.path.exists(source + known)]
+            if os.path.exists(file) and any(os.path.samefile(one, file) for one in sources):
                 raise UsageError("source and target are the same file", "use --in-place")
             if os.path.exists(file) and not os.path.isfile(file):
                 raise UsageError(f"the target {file} is no regular file", "name the file to write")

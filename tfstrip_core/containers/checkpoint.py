@@ -17,7 +17,7 @@ from tfstrip_core.codecs.tensor_bundle import Bundle, Data, Entry
 from tfstrip_core.containers import checkpoint_meta, checkpoint_state, named_state, object_state
 from tfstrip_core.containers.checkpoint_meta import META
 from tfstrip_core.containers.object_state import State
-from tfstrip_core.errors import TfstripError
+from tfstrip_core.errors import ProofFailed, TfstripError
 from tfstrip_core.inventory import Contents, Inventory, Key, Part, Plan, Tensor
 
 OBJECTS, NAMES = "tf-checkpoint", "tf-checkpoint-names"
@@ -138,6 +138,13 @@ def _quoted(name: str) -> str:
     return json.dumps(name).replace("@", "\\u0040")
 
 
+def _led_to(graph: Graph) -> frozenset[str]:
+    """Return the keys of the values that a loader finds on its way from the root, slots of variables included."""
+    nodes = object_graph.reachable(graph.nodes)
+    nodes |= {slot.slot for number in nodes for slot in graph.nodes[number].slots}
+    return frozenset(item.key for number in nodes for item in graph.nodes[number].attributes)
+
+
 def check_whole(path: str) -> None:
     """Read every tensor against its checksum; raises Unreadable where one is damaged."""
     tensor_bundle.check_whole(_read(path))
@@ -158,6 +165,10 @@ def rewrite(path: str, plan: Plan, target: str) -> list[str]:
         with tensor_bundle.opened(bundle) as data:
             graph = _graph(bundle, data)
         gone = {int(root[1:]) for root in plan.roots if "/" not in root}
-        kept[object_graph.KEY] = tensor_bundle_write.fresh_string(object_graph.without(graph, gone))
+        text = object_graph.without(graph, gone)
+        lost = (_led_to(graph) & kept.keys()) - _led_to(object_graph.parse(text))
+        if lost:  # a bug of ours: a loader finds values by the way from the root
+            raise ProofFailed(f"nothing leads to {min(lost)} any more", "nothing was written; please report this")
+        kept[object_graph.KEY] = tensor_bundle_write.fresh_string(text)
     tensor_bundle_write.write(bundle, target, kept)
     return list(checkpoint_meta.rewrite(path, plan, target))

@@ -13,6 +13,7 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 
 from tfstrip_core.codecs.object_graph import Graph, reachable
+from tfstrip_core.errors import Refused
 from tfstrip_core.inventory import Finding, Role, Tensor
 
 TRAINED = "_trainable_variables"
@@ -27,9 +28,18 @@ _SLOT_NAMES = re.compile(
     r"m|v|vhat|momentum|rms|mg|accumulator|accum_grad|accum_var|linear|gradient_accumulator"
     r"|(Adam|AdaMax|Adagrad|Momentum|RMSProp|Ftrl|Adadelta)(_\d+)?"
 )
+_HYPER = re.compile(r"iter|decay|learning_rate|beta_[12]|momentum|rho|epsilon|weight_decay|loss_scale")
+# Scalars that optimizers hold under these names; another one may be the user's own, and stays.
+_SCALARS = re.compile(
+    r"_?(iter|iterations?|decay|learning_rate|lr|(initial_)?beta_?[12](_power)?|momentum(_cache)?|rho|epsilon"
+    r"|weight_decay|u_product|m_cache|loss_scale|dynamic_scale|step_counter|current_loss_scale|good_steps|global_clipnorm"
+    r"|l[12]_regularization_strength|l2_shrinkage_regularization_strength|learning_rate_power|beta|clipnorm|clipvalue|ema_momentum|sync_period|slow_step_size)"
+)
 _AVERAGE_NAMES = re.compile(r"average|slow")
 _AVERAGE_FULL = re.compile(r"/average(_\d+)?/|_average(_\d+)?$")
 _ENDINGS = ("", "-keys", "-values", "_STATE")
+_MOST_OPTIMIZERS = 1000
+_LONGEST_PATH = 1000
 _UNSEEN = "averages of the weights, which may differ from them: strip compares the two, and asks if they do"
 
 
@@ -60,24 +70,45 @@ class _Judge:
         self.graph, self.nodes = graph, graph.nodes
         self.tensors = {tensor.name: tensor for tensor in tensors}
         self.children = [{child.name: child.node for child in node.children} for node in self.nodes]
-        self.paths = self._paths()
+        self.holders = self._holders()
+        self.owners: dict[str, set[int]] = {}
+        for number in range(len(self.nodes)):
+            for key in self._keys(number):
+                self.owners.setdefault(key, set()).add(number)
         rated = {number: self._certainty(number) for number in range(len(self.nodes))}
         self.proven = [number for number, rule in rated.items() if rule == "TFS101"]
+        if len(self.proven) > _MOST_OPTIMIZERS:
+            raise Refused(f"the checkpoint's object graph has {len(self.proven):,} optimizers", "do not load this file")
         self.suspects = [(number, rule) for number, rule in rated.items() if rule in ("TFS107", "TFS108")]
         lists = [self.children[n][TRAINED] for n, rule in rated.items() if rule and TRAINED in self.children[n]]
-        self.trained = reachable(self.nodes, lists)
+        originals = [slot.original for node in self.nodes for slot in node.slots]
+        self.trained = reachable(self.nodes, [*lists, *originals], self.proven)
         self.kept = reachable(self.nodes, (0,), self.proven) | self.trained
 
-    def _paths(self) -> dict[int, str]:
-        """Return the shortest way to each node that the root leads to."""
-        found, todo = {0: ""}, deque([0])
+    def _holders(self) -> dict[int, tuple[int, str]]:
+        """Return for each node that the root leads to by whom and as what the shortest way enters it."""
+        found, todo = {0: (0, "")}, deque([0])
         while todo:
             number = todo.popleft()
             for child in self.nodes[number].children:
                 if child.node not in found:
-                    found[child.node] = f"{found[number]}/{child.name}".lstrip("/")
+                    found[child.node] = number, child.name
                     todo.append(child.node)
         return found
+
+    def _path(self, number: int) -> str:
+        """Return the shortest way from the root to a node, "" for the root; its number where it is too long."""
+        if number not in self.holders:
+            return f"#{number}"
+        words: list[str] = []
+        at, length = number, 0
+        while at:
+            at, word = self.holders[at]
+            words.append(word)
+            length += len(word) + 1
+            if length > _LONGEST_PATH:
+                return f"#{number}"
+        return "/".join(reversed(words))
 
     # What a node is.
 
@@ -100,20 +131,22 @@ class _Judge:
         """Return the rule that a node fires as an optimizer: TFS101 proven, TFS107 and TFS108 not, "" for none."""
         node, children = self.nodes[number], self.children[number]
         if node.slots:
-            return "TFS101"
+            return "TFS101" if number else "TFS107"
         steps = {children[name] for name in _STEPS if name in children}
         variables = self.children[children["_variables"]] if "_variables" in children else {}
         if variables.get("0") in steps:
             whole = all(self._scalar(step) and self._is_integer(step) for step in steps)
             own = any(self._array(child) for child in children.values())
-            return "TFS101" if whole and number and not own else "TFS107"
+            known = bool(children.keys() & {TRAINED, "_index_dict", "_learning_rate"})
+            return "TFS101" if whole and number and known and not own else "TFS107"
         if steps and "_index_dict" in children and variables:  # TensorFlow 2.10's new optimizers: steps apart
             whole = all(self._scalar(step) and self._is_integer(step) for step in steps)
             listed = set(variables.values()) <= self._slots(number) | self._listed_averages(number)
             return "TFS101" if whole and number and listed else "TFS107"
         if "iter" in children and children.keys() & {"decay", "learning_rate"}:
             leaves = all(self._scalar(child) or not self._holds_values(child) for child in children.values())
-            return "TFS101" if number and leaves and self._scalar(children["iter"]) else "TFS108"
+            named = all(_HYPER.fullmatch(name) or not self._scalar(child) for name, child in children.items())
+            return "TFS101" if number and leaves and named and self._scalar(children["iter"]) else "TFS108"
         return ""
 
     def _is_integer(self, number: int) -> bool:
@@ -145,23 +178,49 @@ class _Judge:
         inside = reachable(self.nodes, (number,), self.trained)
         optimizers = [inner for inner in inside if inner == number or inner in self.proven]
         goes = {inner for inner in inside if not self._array(inner)}
+        # What hangs on an optimizer, is neither an optimizer nor a list of variables, and has arrays, is a model.
+        models = [
+            child
+            for inner in optimizers
+            for child in self.children[inner].values()
+            if child not in self.proven and child not in self.trained and self._is_model(child)
+        ]
+        guests = reachable(self.nodes, models, self.proven)
         for optimizer in optimizers:
             goes |= {slot.slot for slot in self.nodes[optimizer].slots}
             for child in self.children[optimizer].values():
                 members = self.children[child]
                 if members and all(name.isdigit() and not self.nodes[node].children for name, node in members.items()):
                     goes |= set(members.values())
-        goes = {inner for inner in goes if self.nodes[inner].saver is None} - self.kept
+        listed = {node for optimizer in optimizers for node in self._members(optimizer)}
+        own = {
+            child
+            for optimizer in optimizers
+            for name, child in self.children[optimizer].items()
+            if self._scalar(child) and not _SCALARS.fullmatch(name) and child not in listed
+        }
+        goes = {inner for inner in goes if self.nodes[inner].saver is None} - self.kept - guests - own
+        stays = (set(inside) - goes) | self.trained
         # The way to what an optimizer trains must stay: a loader finds those weights through it.
-        bridges = {inner for inner in goes if self.trained & reachable(self.nodes, (inner,))}
+        bridges = {inner for inner in goes if stays & reachable(self.nodes, (inner,))}
         return goes - bridges, set(inside) - goes - self.kept
+
+    def _members(self, optimizer: int) -> set[int]:
+        """Return what an optimizer's lists of variables hold, but for those that it trains."""
+        lists = (child for name, child in self.children[optimizer].items() if name != TRAINED)
+        return {node for child in lists for name, node in self.children[child].items() if name.isdigit()}
+
+    def _is_model(self, number: int) -> bool:
+        members = self.children[number]
+        flat = all(name.isdigit() and not self.nodes[node].children for name, node in members.items())
+        return not flat and any(self._array(inner) for inner in reachable(self.nodes, (number,), self.proven))
 
     def state(self) -> State:
         """Return the roles and findings."""
         findings = list(self._pipelines())
         claimed = {name for finding in findings for name in finding.tensors}
         outer = [number for number in self.proven if not self._is_inner(number)]
-        for number in sorted(outer, key=lambda item: self.paths.get(item, "~")):
+        for number in sorted(outer, key=self._path):
             for finding in self._of_optimizer(number, claimed):
                 claimed |= set(finding.tensors)
                 findings.append(finding)
@@ -182,7 +241,8 @@ class _Judge:
         self, rule: str, subject: str, nodes: Iterable[int], message: str, claimed: set[str], **more: object
     ) -> Iterator[Finding]:
         nodes = sorted(set(nodes))
-        names = tuple(key for n in nodes for key in self._keys(n) if key not in claimed)
+        mine = set(nodes)
+        names = tuple(key for n in nodes for key in self._keys(n) if key not in claimed and self.owners[key] <= mine)
         names = tuple(dict.fromkeys(names))
         if names:
             size = sum(self.tensors[name].bytes for name in names)
@@ -190,7 +250,7 @@ class _Judge:
             yield Finding(rule, subject, size, message, names, roots, **more)  # type: ignore[arg-type]
 
     def _of_optimizer(self, number: int, claimed: set[str]) -> Iterator[Finding]:
-        subject = self.paths.get(number) or f"#{number}"
+        subject = self._path(number)
         goes, strange = self._own(number)
         optimizers = {number, *goes} & set(self.proven)
         known = {slot for inner in optimizers for slot in self._slots(inner)}
@@ -238,7 +298,7 @@ class _Judge:
             without = reachable(self.nodes, (0,), [number, *self.proven]) | self.trained
             nodes = reachable(self.nodes, (number,), self.proven) - without if number else self._direct(number)
             message = "has the form of an optimizer" + ("" if rule == "TFS108" else ", and variables of its own")
-            for finding in self._finding(rule, self.paths.get(number) or "/", nodes, message, claimed):
+            for finding in self._finding(rule, self._path(number) or "/", nodes, message, claimed):
                 claimed |= set(finding.tensors)
                 yield finding
 
@@ -251,8 +311,9 @@ class _Judge:
         """Yield what saved iterators hold: the position in the training data."""
         for number, node in enumerate(self.nodes):
             if any(item.name in ("ITERATOR", "ITERATOR_STATE") for item in node.attributes):
-                path = self.paths.get(number) or f"#{number}"
-                yield from self._finding("TFS105", path, (number,), "the state of a tf.data iterator", set())
+                yield from self._finding(
+                    "TFS105", self._path(number) or "/", (number,), "the state of a tf.data iterator", set()
+                )
 
     def _counters(self, claimed: set[str]) -> Iterator[Finding]:
         counter = self.children[0].get("save_counter")
