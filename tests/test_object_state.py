@@ -78,6 +78,16 @@ HONEST = {
          scalar("t")],
         {"w", "t"}, {"it", "m"},
     ),
+    "lists of the user's own on an optimizer, of arrays and of scalars": (
+        [holder(optimizer=1, w=3), holder([(3, "m", 4)], iter=2, prototypes=5, temperatures=6), step(), array("w"),
+         array("m"), items(7), items(8), array("p"), scalar("t")],
+        {"w", "p", "t"}, {"it", "m"},
+    ),
+    "a layer called like a scalar of an optimizer": (
+        [holder(optimizer=1, w=3), holder([(3, "m", 4)], iter=2, momentum=5), step(), array("w"), array("m"),
+         holder(kernel=6, bias=7), array("k"), scalar("b")],
+        {"w", "k", "b"}, {"it", "m"},
+    ),
     "a linear model of two scalars with a learning rate": (
         [holder(model=1), holder(iter=2, learning_rate=3, w=4, b=5), step(), scalar("lr"), scalar("w"), scalar("b")],
         {"w", "b"}, set(),
@@ -86,6 +96,11 @@ HONEST = {
         [holder(trainer=1), holder(iterations=2, _variables=3, net=4), step(), items(2, 5, 6), holder(w=5, b=6, t=7),
          array("w"), array("b"), scalar("t")],
         {"w", "b", "t"}, set(),
+    ),
+    "a trainer with a learning rate and a list of its network's variables": (
+        [holder(trainer=1), holder(iterations=2, _learning_rate=8, _variables=3, net=4), step(), items(2, 5, 6),
+         holder(w=5, b=6, t=7), array("w"), array("b"), scalar("t"), scalar("lr")],
+        {"w", "b", "t"}, {"it", "lr"},
     ),
     "a root that has slots": (
         [holder([(3, "m", 4)], iter=1, model=2), step(), holder(w=3), array("w"), array("m")],

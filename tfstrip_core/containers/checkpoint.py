@@ -142,7 +142,8 @@ def _led_to(graph: Graph) -> frozenset[str]:
     """Return the keys of the values that a loader finds on its way from the root, slots of variables included."""
     nodes = object_graph.reachable(graph.nodes)
     nodes |= {slot.slot for number in nodes for slot in graph.nodes[number].slots}
-    return frozenset(item.key for number in nodes for item in graph.nodes[number].attributes)
+    named = [item.key for number in nodes for item in graph.nodes[number].attributes]
+    return frozenset(key + ending for key in named for ending in object_state.ENDINGS)
 
 
 def check_whole(path: str) -> None:

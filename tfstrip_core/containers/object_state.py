@@ -37,7 +37,8 @@ _SCALARS = re.compile(
 )
 _AVERAGE_NAMES = re.compile(r"average|slow")
 _AVERAGE_FULL = re.compile(r"/average(_\d+)?/|_average(_\d+)?$")
-_ENDINGS = ("", "-keys", "-values", "_STATE")
+# What a key of the graph may end in where it is a table's or an iterator's.
+ENDINGS = ("", "-keys", "-values", "_STATE")
 _MOST_OPTIMIZERS = 1000
 _LONGEST_PATH = 1000
 _UNSEEN = "averages of the weights, which may differ from them: strip compares the two, and asks if they do"
@@ -115,7 +116,7 @@ class _Judge:
     def _keys(self, number: int) -> list[str]:
         """Return the keys of a node's values: tables and iterators have more than the one that the graph names."""
         named = [item.key for item in self.nodes[number].attributes]
-        return [key + ending for key in named for ending in _ENDINGS if key + ending in self.tensors]
+        return [key + ending for key in named for ending in ENDINGS if key + ending in self.tensors]
 
     def _scalar(self, number: int) -> bool:
         """Whether a node is a variable of no dimensions and nothing else."""
@@ -172,48 +173,47 @@ class _Judge:
     def _own(self, number: int) -> tuple[set[int], set[int]]:
         """Return the nodes that go with a proven optimizer, and those under it that have another form and stay.
 
-        What goes: slots, scalars at any depth, and members of its lists of variables; the same of the optimizers
-        that it wraps. A layer or a model that hangs on an optimizer is none of these.
+        What goes: slots, scalars and lists of variables under the names that optimizers have for them; the same of
+        the optimizers that it wraps. Whatever else hangs on an optimizer is a guest, and stays with all that it holds.
         """
         inside = reachable(self.nodes, (number,), self.trained)
         optimizers = [inner for inner in inside if inner == number or inner in self.proven]
+        guests = reachable(self.nodes, [guest for inner in optimizers for guest in self._guests(inner)], self.proven)
         goes = {inner for inner in inside if not self._array(inner)}
-        # What hangs on an optimizer, is neither an optimizer nor a list of variables, and has arrays, is a model.
-        models = [
-            child
-            for inner in optimizers
-            for child in self.children[inner].values()
-            if child not in self.proven and child not in self.trained and self._is_model(child)
-        ]
-        guests = reachable(self.nodes, models, self.proven)
         for optimizer in optimizers:
             goes |= {slot.slot for slot in self.nodes[optimizer].slots}
-            for child in self.children[optimizer].values():
-                members = self.children[child]
-                if members and all(name.isdigit() and not self.nodes[node].children for name, node in members.items()):
-                    goes |= set(members.values())
-        listed = {node for optimizer in optimizers for node in self._members(optimizer)}
-        own = {
-            child
-            for optimizer in optimizers
-            for name, child in self.children[optimizer].items()
-            if self._scalar(child) and not _SCALARS.fullmatch(name) and child not in listed
-        }
-        goes = {inner for inner in goes if self.nodes[inner].saver is None} - self.kept - guests - own
+            goes |= {node for child in self._lists(optimizer) for node in self.children[child].values()}
+        goes = {inner for inner in goes if self.nodes[inner].saver is None} - self.kept - guests
         stays = (set(inside) - goes) | self.trained
-        # The way to what an optimizer trains must stay: a loader finds those weights through it.
+        # The way to what stays must stay: a loader finds those weights through it.
         bridges = {inner for inner in goes if stays & reachable(self.nodes, (inner,))}
         return goes - bridges, set(inside) - goes - self.kept
 
-    def _members(self, optimizer: int) -> set[int]:
-        """Return what an optimizer's lists of variables hold, but for those that it trains."""
-        lists = (child for name, child in self.children[optimizer].items() if name != TRAINED)
-        return {node for child in lists for name, node in self.children[child].items() if name.isdigit()}
+    def _lists(self, optimizer: int) -> set[int]:
+        """Return an optimizer's own lists of variables: by name, and flat."""
+        return {
+            child
+            for name, child in self.children[optimizer].items()
+            if name in ("_variables", _AVERAGES) or _SLOT_LISTS.fullmatch(name)
+            if all(key.isdigit() and not self.nodes[node].children for key, node in self.children[child].items())
+        }
 
-    def _is_model(self, number: int) -> bool:
+    def _guests(self, optimizer: int) -> set[int]:
+        """Return the children of an optimizer that are neither optimizers nor state of one by their names."""
+        lists = self._lists(optimizer)
+        listed = {node for child in lists for node in self.children[child].values()}
+        own = lists | listed | set(self.proven) | self.trained
+        return {
+            child
+            for name, child in self.children[optimizer].items()
+            if child not in own and self._holds_values(child) and not self._repeats(child, listed)
+            if not _SCALARS.fullmatch(name) or any(map(self._array, reachable(self.nodes, (child,))))
+        }
+
+    def _repeats(self, number: int, listed: set[int]) -> bool:
+        """Return whether a node is a list of what is in the optimizer's own lists: a class's own name for its slots."""
         members = self.children[number]
-        flat = all(name.isdigit() and not self.nodes[node].children for name, node in members.items())
-        return not flat and any(self._array(inner) for inner in reachable(self.nodes, (number,), self.proven))
+        return bool(members) and all(key.isdigit() and node in listed for key, node in members.items())
 
     def state(self) -> State:
         """Return the roles and findings."""
