@@ -14,7 +14,13 @@ HEAVY = {"argparse", "dataclasses", "github", "h5py", "inspect", "json", "keras"
     "shutil", "signal", "subprocess", "tempfile", "tensorflow", "typing", "zipfile",
 }  # fmt: skip
 
-HOOK = {"tfstrip_core", "tfstrip_core.errors", "tfstrip_core.discover", "tfstrip_core.containers"}
+HOOK = {
+    "tfstrip_core",
+    "tfstrip_core.errors",
+    "tfstrip_core.discover",
+    "tfstrip_core.beside",
+    "tfstrip_core.containers",
+}
 
 
 def imported(folder: Path, *words: str) -> set[str]:

@@ -123,6 +123,8 @@ def _inspect(arguments: argparse.Namespace) -> int:
         _print_document("inspect", map(document.model, inventories))
     else:
         for inventory in inventories:
+            for note in text.notes(inventory):
+                say(note)
             if inventory.verdict in ("unreadable", "refused"):
                 say(text.problem(inventory))
                 continue
@@ -139,6 +141,8 @@ def _check(arguments: argparse.Namespace) -> int:
     for inventory in result.inventories:
         if inventory.message and inventory.verdict != "not-a-model":
             say(text.problem(inventory))
+        for note in text.notes(inventory):
+            say(note)
     if arguments.json or arguments.output_format == "json":
         from tfstrip_core.reports import document
 

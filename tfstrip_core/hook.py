@@ -69,6 +69,8 @@ def _tell(inventories: "Sequence[Inventory]") -> None:
     for inventory in inventories:
         if inventory.message and inventory.verdict != "not-a-model":
             _say(text.problem(inventory))
+        for note in text.notes(inventory):
+            _say(note)
 
 
 def _fix(found: "list[Found]", require_lfs: bool) -> int:

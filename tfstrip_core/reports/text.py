@@ -46,6 +46,12 @@ def problem(inventory: Inventory) -> str:
     return f"{shown(inventory.path)}: {inventory.verdict}: {inventory.message}"
 
 
+def notes(inventory: Inventory) -> Iterator[str]:
+    """Yield what the user should know of a model besides its findings."""
+    for note in inventory.notes:
+        yield f"{shown(inventory.path)}: {printable(note)}"
+
+
 def read(inventory: Inventory) -> str:
     """Return one line about a model that was read, or the sentence about one that could not be."""
     if inventory.message:

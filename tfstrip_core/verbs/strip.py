@@ -11,6 +11,7 @@ from dataclasses import replace as with_values
 from typing import TYPE_CHECKING, Literal
 
 from tfstrip_core import containers, replace, signals
+from tfstrip_core.beside import without_ending
 from tfstrip_core.codecs.window import blocks, same
 from tfstrip_core.containers import averages
 from tfstrip_core.discover import Found, look
@@ -73,6 +74,7 @@ def _strip(found: Found, target: str | None, choices: Choices, force: bool) -> S
     if target is None:
         replace.check_in_place(source + ending for ending in endings)
     else:
+        _check_prefix(found, target)
         replace.check_target(source, target, endings, force)
     seen = replace.stamps(source, endings)
     size = replace.total(seen)
@@ -82,7 +84,8 @@ def _strip(found: Found, target: str | None, choices: Choices, force: bool) -> S
     planned = plan(inventory, choices)
     if target is None and not planned.drop:
         proof = _prove(found, found, planned)
-        return _result(inventory, planned, found.path, found.path, size, size, proof, changed=False)
+        result = _result(inventory, planned, found.path, found.path, size, size, proof, changed=False)
+        return with_values(result, notes=found.notes)
     destination = source if target is None else target
     with replace.workshop(destination + endings[0]) as folder, ThreadPoolExecutor() as meanwhile:
         built = os.path.join(folder, "result")
@@ -102,10 +105,36 @@ def _strip(found: Found, target: str | None, choices: Choices, force: bool) -> S
             replace.check_target(source, target, made, force)
             replace.put(built, target, made, _there(container, target))
     for file, content in container.beside(source, destination).items():
-        replace.put_text(content, file)
+        name = os.path.basename(file)
+        if content is None:
+            notes.append(f"the file {name} beside it was left alone: it names other checkpoints")
+        else:
+            replace.put_text(content, file)
+            now = "was written and names it" if target else "names only what is here now, without local paths"
+            notes.append(f"the file {name} beside it {now}")
     shown = found.path if target is None else target
     result = _result(inventory, planned, found.path, shown, size, after, proof, changed=True)
-    return with_values(result, notes=tuple(notes))
+    return with_values(result, notes=(*found.notes, *notes))
+
+
+def _check_prefix(found: Found, target: str) -> None:
+    """Raise UsageError where a target is the name of no file, or of a checkpoint's files and not of the checkpoint."""
+    several = found.kind in (containers.CHECKPOINT, containers.TABLE)
+    what = "prefix" if found.kind == containers.CHECKPOINT else "file"
+    if target.endswith(("/", os.sep)):
+        name = os.path.basename(found.file) or "model"
+        raise UsageError(f"the target {target} is a directory", f"name the {what} to write, such as {target}{name}")
+    prefix = without_ending(target)
+    if several and prefix != target and os.path.basename(target) != os.path.basename(found.file):
+        raise UsageError(f"the target {target} is called like a file of a checkpoint", f"name its prefix: -o {prefix}")
+    # They would hide each other. With --force too: what it replaces is of the source's own form.
+    other = f"{target}.index" if found.kind == containers.TABLE else target
+    if several and os.path.isfile(other) and containers.recognise(other) == containers.TABLE:
+        version = "first" if found.kind == containers.CHECKPOINT else "second"
+        raise UsageError(
+            f"the target has the name of {other}, a checkpoint of the format's {version} version",
+            "remove that first, or name another target",
+        )
 
 
 def _there(container: Container, target: str) -> tuple[str, ...]:
@@ -143,7 +172,7 @@ def settled(source: str | Found, also: Collection[str] = ()) -> Inventory:
     """Return what the model holds, with averages told apart by their values: what inspect says and a look inside."""
     found = _found(source) if isinstance(source, str) else source
     container = containers.container(found.kind)
-    inventory = with_values(container.inventory(found.file), path=found.path)
+    inventory = with_values(container.inventory(found.file), path=found.path, notes=found.notes)
     if not any(averages.needs_values(finding, also) for finding in inventory.findings):
         return inventory
     with container.contents(found.file) as parts:
