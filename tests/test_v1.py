@@ -111,7 +111,7 @@ def test_the_graph_beside_asks_for_what_is_left(checkpoint: Checkpoint, tmp_path
     target = str(tmp_path / "out")
     code, _, err = run(capsys, "strip", checkpoint.prefix, "-o", target)
     assert code == 0
-    assert "asks for what is left" in err
+    assert "import_meta_graph restores what is left" in err
     assert set(meta_graph.read(f"{target}.meta").saved) == checkpoint.of_role("weight", "counter")
 
 

@@ -162,12 +162,12 @@ def _check(arguments: argparse.Namespace) -> int:
 def _strip(arguments: argparse.Namespace) -> int:
     from tfstrip_core.replace import git_has
     from tfstrip_core.reports import document, text
-    from tfstrip_core.verbs.strip import settled, strip
+    from tfstrip_core.verbs.strip import files, settled, strip
 
     source = arguments.source
     try:
         old = _replaced(source) if arguments.in_place else []
-        kept_by_git = all(map(git_has, old))
+        in_git = [file for file in old if git_has(file)]
         result = strip(
             source,
             arguments.target,
@@ -193,8 +193,8 @@ def _strip(arguments: argparse.Namespace) -> int:
     for line in text.strip_notices(result):
         say(line)
     if result.changed and arguments.in_place:
-        back = f"until you git add it, the old one comes back with {text.restore(*old)}"
-        say(f"{printable(source)}: {back if kept_by_git else 'git does not have the old one, it is gone'}")
+        for line in text.replaced(old, in_git, files(source)):
+            say(f"{printable(source)}: {line}")
     return 0
 
 
