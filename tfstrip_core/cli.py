@@ -47,7 +47,7 @@ def _parser() -> argparse.ArgumentParser:
 
     strip = add("strip", _strip, "Write a model without its training state; proven equal before anything is replaced.")
     strip.add_argument("source", metavar="SOURCE")
-    strip.add_argument("-o", dest="target", metavar="TARGET", help="the file to write")
+    strip.add_argument("-o", dest="target", metavar="TARGET", help="the file to write; of a checkpoint its prefix")
     strip.add_argument("--in-place", action="store_true", help="replace SOURCE")
     strip.add_argument("--force", action="store_true", help="overwrite an existing TARGET")
     strip.add_argument(
