@@ -130,7 +130,7 @@ def look(path: str) -> Found:
     """Return what one path is, never raising for what the path turns out to be."""
     try:
         if os.path.isdir(path):
-            return _unsupported(path, _kind_of_directory(_files(path)))
+            return _directory(path, _kind_of_directory(_files(path)))
         if not os.path.lexists(path) and os.path.isfile(f"{path}.index"):
             return _look_into(f"{path}.index")
         if not stat.S_ISREG(os.stat(path).st_mode):
@@ -149,12 +149,25 @@ def _look_into(path: str) -> Found:
         return Found(path, "", error=_unreadable(error))
     if kind == containers.POINTER:
         return _follow(path)
+    if kind == containers.SAVED_MODEL:
+        return Found(os.path.dirname(path) or ".", kind)
     if kind == containers.TABLE and path.endswith(".index"):
-        return _checkpoint(path.removesuffix(".index"))
+        return _of_saved_model(path) or _checkpoint(path.removesuffix(".index"))
     prefix, dot, ending = path.rpartition(".")
     if not kind and dot and (ending == "meta" or ending.startswith("data-")) and os.path.isfile(f"{prefix}.index"):
         return _look_into(f"{prefix}.index")
     return _unsupported(path, kind) if kind in containers.UNSUPPORTED else Found(path, kind)
+
+
+def _of_saved_model(path: str) -> Found | None:
+    """Return the SavedModel whose variables' index `path` is."""
+    folder, name = os.path.split(os.path.abspath(path))
+    top = os.path.dirname(folder)
+    if name != "variables.index" or os.path.basename(folder) != "variables":
+        return None
+    if not os.path.isfile(os.path.join(top, "saved_model.pb")):
+        return None
+    return Found(os.path.normpath(os.path.join(os.path.dirname(path), os.pardir)), containers.SAVED_MODEL)
 
 
 def _checkpoint(prefix: str) -> Found:
@@ -180,6 +193,10 @@ def _of_state_file(path: str) -> Iterator[Found]:
             yield _look_into(f"{prefix}.index")
 
 
+def _directory(path: str, kind: str) -> Found:
+    return Found(path, kind) if kind == containers.SAVED_MODEL else _unsupported(path, kind)
+
+
 def _unsupported(path: str, kind: str) -> Found:
     if not kind:
         return Found(
@@ -198,7 +215,7 @@ def _kind_of_directory(names: Iterable[str]) -> str:
     """Return the kind of a directory that is one model by the files in it, else ""."""
     names = set(names)
     if names & {"saved_model.pb", "saved_model.pbtxt"}:
-        return "saved-model"
+        return containers.SAVED_MODEL
     return "orbax" if "_CHECKPOINT_METADATA" in names else ""
 
 
@@ -210,7 +227,7 @@ def _walk(top: str) -> Iterator[Found]:
         kind = _kind_of_directory(files)
         if kind:
             folders.clear()
-            yield _unsupported(os.path.normpath(folder), kind)
+            yield _directory(os.path.normpath(folder), kind)
             continue
         for name in sorted(files):
             path = os.path.normpath(os.path.join(folder, name))

@@ -8,20 +8,26 @@ from collections.abc import Collection
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
 from dataclasses import replace as with_values
-from typing import Literal
-
 from tfstrip_core import containers, replace, signals
 from tfstrip_core.codecs.window import blocks, same
 from tfstrip_core.containers import averages
 from tfstrip_core.discover import Found, look
-from tfstrip_core.errors import CannotReplace, NotAModel, Pointer, ProofFailed, Unreadable, UsageError
-from tfstrip_core.inventory import Finding, Inventory, Plan, Proof, Removed, Role, StripResult
+from tfstrip_core.errors import CannotReplace, NotAModel, Pointer, ProofFailed, Unreadable, UsageError, printable
+from tfstrip_core.inventory import (
+    INFERENCE,
+    Finding,
+    Inventory,
+    Plan,
+    Profile,
+    Proof,
+    Removed,
+    Role,
+    Scope,
+    StripResult,
+)
 from tfstrip_core.plan import Choices, Ema, plan
 from tfstrip_core.rules import RULES, residue_bytes
 from tfstrip_core.verbs.verify import compare, may_go
-
-Profile = Literal["inference", "serving"]
-
 
 def strip(
     source: str,
@@ -33,11 +39,13 @@ def strip(
     ema: Ema = "",
     also: Collection[str] = (),
     drop_training_config: bool = False,
+    drop_functions: Collection[str] = (),
 ) -> StripResult:
     """Write the model at `source` without its training state to `target`, or over itself with `in_place`.
 
-    Keras files have no functions to choose from, so `profile` makes no difference to them. A model in which the
-    choices leave nothing to do is copied byte for byte, in place left untouched. Raises UsageError, NeedsChoice
+    `profile` says what of a SavedModel stays: what code that infers can call, or what its signatures reach; and
+    `drop_functions` which functions it is to lose besides. Other models have no functions to choose from. A model in
+    which the choices leave nothing to do is copied byte for byte, in place left untouched. Raises UsageError, NeedsChoice
     for averages, NothingLeft, CannotReplace, ProofFailed, and what inspect raises; nothing is written then.
     """
     if target is not None and in_place:
@@ -49,7 +57,8 @@ def strip(
     recover(source)
     found = _found(source)
     try:
-        return _strip(found, target, Choices(ema, also, drop_training_config), force)
+        scope = Scope(profile, frozenset(drop_functions))
+        return _strip(found, target, Choices(ema, also, drop_training_config, scope), force)
     except OSError as error:
         raise Unreadable(
             f"cannot be read or written ({error.strerror or error})", "check space and permissions"
@@ -65,7 +74,8 @@ def _strip(found: Found, target: str | None, choices: Choices, force: bool) -> S
         replace.check_target(source, target, endings, force)
     seen = replace.stamps(source, endings)
     size = replace.total(seen)
-    inventory = settled(found, choices.also)
+    inventory = settled(found, choices.also, choices.scope)
+    _check_functions(inventory, choices.scope)
     planned = plan(inventory, choices)
     # Before anything is copied: HDF5's library can crash on damage that a checksum tells of.
     container.check_whole(source)
@@ -73,10 +83,10 @@ def _strip(found: Found, target: str | None, choices: Choices, force: bool) -> S
         proof = _prove(found, found, planned)
         return _result(inventory, planned, found.path, found.path, size, size, proof, changed=False)
     destination = source if target is None else target
-    with replace.workshop(destination + endings[0]) as folder, ThreadPoolExecutor() as meanwhile:
+    with replace.workshop(replace.beside(destination, endings)) as folder, ThreadPoolExecutor() as meanwhile:
         built = os.path.join(folder, "result")
         made, notes = _build(found, planned, built)
-        flushed = [meanwhile.submit(replace.flush, built + ending) for ending in made]
+        flushed = [meanwhile.submit(replace.flush, file) for file in replace.every(built, made)]
         whole = meanwhile.submit(container.check_whole, built)
         proof = _prove(found, look(built), planned)
         for done in (whole, *flushed):
@@ -119,11 +129,18 @@ def _found(source: str) -> Found:
     return found
 
 
-def settled(source: str | Found, also: Collection[str] = ()) -> Inventory:
+def _check_functions(inventory: Inventory, scope: Scope) -> None:
+    """Raise UsageError where the user names a function that is not there."""
+    known = {finding.subject for finding in inventory.findings if finding.rule == "TFS202"}
+    for name in sorted(scope.without - known):
+        raise UsageError(f"--drop-function {printable(name)} names no function of this model", "see tfstrip inspect")
+
+
+def settled(source: str | Found, also: Collection[str] = (), scope: Scope = INFERENCE) -> Inventory:
     """Return what the model holds, with averages told apart by their values: what inspect says and a look inside."""
     found = _found(source) if isinstance(source, str) else source
     container = containers.container(found.kind)
-    inventory = with_values(container.inventory(found.file), path=found.path)
+    inventory = with_values(container.inventory(found.file, scope), path=found.path)
     if not any(averages.needs_values(finding, also) for finding in inventory.findings):
         return inventory
     with container.contents(found.file) as parts:
@@ -146,10 +163,11 @@ def _build(found: Found, planned: Plan, built: str) -> tuple[tuple[str, ...], li
         notes = container.rewrite(found.file, planned, built)
     else:
         for ending in container.endings(found.file):
+            os.makedirs(os.path.dirname(built + ending), exist_ok=True)
             shutil.copyfile(found.file + ending, built + ending)
     endings = container.endings(built)
-    for ending in endings:
-        replace.open_mode(built + ending)
+    for file in replace.every(built, endings):
+        replace.open_mode(file)
     return endings, notes
 
 
@@ -159,7 +177,7 @@ def _prove(found: Found, built: Found, planned: Plan) -> Proof:
         raise ProofFailed("the result is not recognised as what it is", "nothing was written; please report this")
     container = containers.container(found.kind)
     differences, proof = compare(found, built, may_go(planned.drop), dict(planned.apply))
-    after = container.inventory(built.file)
+    after = container.inventory(built.file, planned.scope)
     left = planned.tensors & {tensor.name for tensor in after.tensors}
     differences += [f"{name} is still there" for name in sorted(left)]
     acted = {finding.rule for finding in planned.drop if RULES[finding.rule].stripped}

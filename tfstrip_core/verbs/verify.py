@@ -58,7 +58,12 @@ def may_go(findings: Collection[Finding]) -> Callable[[Key], bool]:
     """Return whether a part may be missing, given the findings that may go."""
     tensors = {name for finding in findings for name in finding.tensors}
     configs = {finding.subject for finding in findings if finding.rule == "TFS201"}
-    roots = tuple({root for finding in findings for root in finding.roots})
+    roots = {root for finding in findings for root in finding.roots}
+
+    def under(name: str) -> bool:
+        while name and name not in roots:
+            name = name.rpartition("/")[0]
+        return bool(name)
 
     def removable(key: Key) -> bool:
         kind, name = key
@@ -68,7 +73,7 @@ def may_go(findings: Collection[Finding]) -> Callable[[Key], bool]:
             return name in configs
         if kind == "attribute":
             name = name.rpartition("@")[0]
-        return kind in ("attribute", "group") and any(name == root or name.startswith(f"{root}/") for root in roots)
+        return kind in ("attribute", "group") and under(name)
 
     return removable
 
