@@ -49,7 +49,7 @@ RULES: dict[str, Rule] = {
             "goes with the optimizer state from a .keras file, with --drop-training-config from an .h5 file",
         ),
         Rule(
-            "TFS202", "training-graph", False, True, False, "gradients, losses and what else only training runs", _STRIP,
+            "TFS202", "training-graph", False, True, False, "gradients, losses, what only training runs", _STRIP,
         ),
         Rule(
             "TFS203", "training-function", False, False, True, "a function that reads or writes optimizer state",

@@ -166,13 +166,7 @@ def _check_objects(meta: pb.MetaGraph) -> None:
         if entry.key not in functions:
             raise Unreadable(f"the SavedModel lacks the function {entry.key!r}", "get a good copy")
     for node in graph.nodes:
-        _known(node)
-        if not node.WhichOneof("kind"):
-            raise Refused("the SavedModel has an object of an unknown kind", "update tfstrip")
-        if node.registered_saver:
-            raise Refused("the SavedModel has an object that is saved by code of its own", "strip it where that is")
-        if node.variable.experimental_distributed_variable_components:
-            raise Refused("the SavedModel has variables that are spread over devices", "save it again on one device")
+        _check_kind(node)
         ids = list(ids_of(node))
         if ids and not 0 <= min(ids) <= max(ids) < count:
             raise _lie("points to an object that it does not have")
@@ -185,6 +179,16 @@ def _check_objects(meta: pb.MetaGraph) -> None:
         index = node.asset.asset_file_def_index
         if node.HasField("asset") and not 0 <= index < len(meta.asset_file_def):
             raise _lie("points to an asset that it does not have")
+
+
+def _check_kind(node: pb.Object) -> None:
+    _known(node)
+    if not node.WhichOneof("kind"):
+        raise Refused("the SavedModel has an object of an unknown kind", "update tfstrip")
+    if node.registered_saver:
+        raise Refused("the SavedModel has an object that is saved by code of its own", "strip it where that is")
+    if node.variable.experimental_distributed_variable_components:
+        raise Refused("the SavedModel has variables that are spread over devices", "save it again on one device")
 
 
 def _known(message: Any) -> None:

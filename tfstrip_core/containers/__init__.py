@@ -21,7 +21,7 @@ if TYPE_CHECKING:
         """What each container module offers."""
 
         def inventory(self, path: str, scope: Scope = ..., /) -> Inventory:
-            """Return what the model holds, from metadata alone; `scope` narrows what of a SavedModel is for inference."""
+            """Return what the model holds, from metadata alone; `scope` says what of a SavedModel is for inference."""
 
         def contents(self, path: str) -> AbstractContextManager[Contents]:
             """Open the model as comparable parts."""

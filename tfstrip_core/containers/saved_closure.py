@@ -32,8 +32,10 @@ class Graph:
     calls: Mapping[str, frozenset[str]] = field(repr=False)
 
     def ancestors(self, roots: Iterable[str]) -> frozenset[str]:
-        """Return the nodes that `roots` (names of nodes) depend on, through data and control edges; raises Unreadable
-        where one of them is missing."""
+        """Return the nodes that `roots` (names of nodes) depend on, through data and control edges.
+
+        Raises Unreadable where one of them is missing.
+        """
         found: set[str] = set()
         todo = list(roots)
         while todo:
@@ -108,9 +110,7 @@ def references(node: Node, held: Graph, registered: Mapping[str, str] | None = N
             yield from _in_attribute(attr, held.functions)
 
 
-def _in_attribute(
-    attr: meta_graph_pb2.Attribute, functions: Mapping[str, object], depth: int = 0
-) -> Iterator[str]:
+def _in_attribute(attr: meta_graph_pb2.Attribute, functions: Mapping[str, object], depth: int = 0) -> Iterator[str]:
     kind = attr.value.WhichOneof("value")
     named = [attr.value.func] if kind == "func" else attr.value.list.func if kind == "list" else ()
     for item in named:

@@ -105,7 +105,7 @@ def inventory(path: str, scope: Scope = INFERENCE) -> Inventory:
         for key, entry in model.entries.items()
         if key != object_graph.KEY
     ]
-    state = _by_objects(model, tensors, scope) if model.objects else _by_names(model, tensors)
+    state = _by_objects(model, model.objects, tensors, scope) if model.objects else _by_names(model, tensors)
     findings = (*state.findings, *_about_files(model))
     return Inventory(
         path=path,
@@ -119,9 +119,7 @@ def inventory(path: str, scope: Scope = INFERENCE) -> Inventory:
     )
 
 
-def _by_objects(model: _Model, tensors: list[Tensor], scope: Scope) -> State:
-    held = model.objects
-    assert held is not None
+def _by_objects(model: _Model, held: Objects, tensors: list[Tensor], scope: Scope) -> State:
     kept = None
     if scope.profile == "serving":
         kept = saved_objects.signed(held)
@@ -255,7 +253,7 @@ def _file(path: str) -> Part:
 def rewrite(path: str, plan: Plan, target: str) -> list[str]:
     """Write the SavedModel without what the plan drops to the new directory `target`."""
     model = _read(path, plan.scope)
-    gone = {int(root[1:]) for root in plan.roots if root.startswith("#") and "/" not in root}
+    gone = saved_objects.numbers(plan.roots)
     message = pb.SavedModel()
     message.CopyFrom(model.saved.message)
     del message.meta_graphs[:]

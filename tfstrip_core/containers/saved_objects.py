@@ -13,6 +13,7 @@ from tfstrip_core.codecs import object_graph
 from tfstrip_core.codecs.object_graph import Attribute, Child, Graph, Slot, reachable
 from tfstrip_core.codecs.protos import saved_model_pb2 as pb
 from tfstrip_core.codecs.saved_model import SavedModel, concrete_names, ids_of
+from tfstrip_core.codecs.tensor_bundle import Entry
 from tfstrip_core.containers import object_state
 from tfstrip_core.containers.object_state import State
 from tfstrip_core.errors import Refused, Unreadable
@@ -20,6 +21,7 @@ from tfstrip_core.inventory import Finding, Role, Scope, Tensor
 
 OPTIMIZERS = frozenset({"optimizer", "experimentalOptimizer"})
 METRIC = "_tf_keras_metric"
+LIST = "trackable_list_wrapper"
 GENERIC = "_generic_user_object"
 KEPT = "_kept"  # what the root calls the variables that nothing but functions leads to
 SIGNATURES = "signatures"
@@ -29,8 +31,10 @@ _ENDINGS = ("", "-keys", "-values", "_STATE")
 
 @dataclass(frozen=True, slots=True)
 class Objects:
-    """The objects by number, as `graph` (children, slots, and the values that the checkpoint has of each); `needs` are
-    what each cannot do without besides: what functions read, dependencies, functions that save and restore."""
+    """The objects by number, as `graph`: children, slots, and the values that the checkpoint has of each.
+
+    `needs` are what each cannot do without besides: what functions read, dependencies, functions that save and restore.
+    """
 
     message: pb.ObjectGraph = field(repr=False)
     graph: Graph = field(repr=False)
@@ -67,8 +71,10 @@ class Objects:
 
 
 def objects(model: SavedModel, message: pb.ObjectGraph) -> Objects:
-    """Return the objects of a model with their values; raises Refused where its two object graphs contradict each
-    other, and Unreadable where the checkpoint lacks a value."""
+    """Return the objects of a model with their values.
+
+    Raises Refused where its two object graphs contradict each other, Unreadable where the checkpoint lacks a value.
+    """
     bound = {entry.key: tuple(entry.value.bound_inputs) for entry in message.concrete_functions}
     values = _values(model, message)
     nodes, needs = [], []
@@ -97,7 +103,17 @@ def _values(model: SavedModel, message: pb.ObjectGraph) -> dict[int, tuple[Attri
         if any(node.HasField("variable") for node in message.nodes):
             raise Unreadable("the SavedModel's variables are missing", "get a complete copy, with its folder variables")
         return {}
+    if model.bundle is None:
+        raise Unreadable("the SavedModel's variables are missing", "get a complete copy, with its folder variables")
     stored = model.objects.nodes
+    partner = _partners(message, stored)
+    values = {mine: stored[its].attributes for mine, its in partner.items() if stored[its].attributes}
+    _check_values(message, values, model.bundle.entries)
+    return values
+
+
+def _partners(message: pb.ObjectGraph, stored: Sequence[object_graph.Node]) -> dict[int, int]:
+    """Return for each object its number in the checkpoint's object graph, as far as it is there."""
     if any(node.saver is not None for node in stored):
         raise Refused("the SavedModel has an object that is saved by code of its own", "strip it where that is")
     partner = {0: 0}
@@ -111,10 +127,13 @@ def _values(model: SavedModel, message: pb.ObjectGraph) -> dict[int, tuple[Attri
     for mine, its in partner.items():
         if held.setdefault(its, mine) != mine and stored[its].attributes:
             raise _contradiction()
-    if model.bundle is None:
-        raise Unreadable("the SavedModel's variables are missing", "get a complete copy, with its folder variables")
-    entries = model.bundle.entries
-    values = {mine: stored[its].attributes for mine, its in partner.items() if stored[its].attributes}
+    return partner
+
+
+def _check_values(
+    message: pb.ObjectGraph, values: Mapping[int, tuple[Attribute, ...]], entries: Mapping[str, Entry]
+) -> None:
+    """Raise Unreadable where a variable has no value, or one that is named is not there."""
     for number, node in enumerate(message.nodes):
         items = values.get(number, ())
         if node.HasField("variable") and not any(item.name == _VALUE and item.key in entries for item in items):
@@ -122,7 +141,6 @@ def _values(model: SavedModel, message: pb.ObjectGraph) -> dict[int, tuple[Attri
         for item in items:
             if not any(item.key + ending in entries for ending in _ENDINGS):
                 raise Unreadable(f"the SavedModel's variables lack {item.key!r}", "get a complete copy")
-    return values
 
 
 def _alike(node: pb.Object, other: object_graph.Node) -> Iterator[tuple[int, int]]:
@@ -215,16 +233,22 @@ class _Judge:
 
     def _finding(self, rule: str, subject: str, nodes: Collection[int], message: str, names: Iterable[str]) -> Finding:
         names = tuple(names)
-        roots = (*(f"#{n}" for n in sorted(nodes)), *object_state.edges(self.held.graph, sorted(nodes)))
+        roots = self._roots(nodes)
         return Finding(rule, subject, sum(self.tensors[name].bytes for name in names), message, names, roots)
+
+    def _roots(self, nodes: Collection[int]) -> tuple[str, ...]:
+        """Return what goes with objects: themselves, and the edges that lead from them."""
+        message = self.held.message
+        leading = (edge(message, n, child.name, child.node) for n in sorted(nodes) for child in self.nodes[n].children)
+        return (*(f"#{n}" for n in sorted(nodes)), *leading)
 
     def state(self) -> State:
         """Return roles and findings."""
         tensors = list(self.tensors.values())
         graph = self._graph(through_functions=self.kept is None)
         state = object_state.judge(graph, tensors, self.optimizers, free=True)
-        proven = {int(root[1:]) for found in state.findings for root in found.roots if "/" not in root}
-        findings = list(state.findings)
+        proven = {n for found in state.findings for n in numbers(found.roots)}
+        findings = [replace(found, roots=self._roots(numbers(found.roots))) for found in state.findings]
         claimed = {name for found in findings for name in found.tensors}
         for found in (*self._metrics(graph, proven), *self._copies(graph), *self._functions(state)):
             if claimed.isdisjoint(found.tensors):
@@ -271,7 +295,8 @@ class _Judge:
         told: set[str] = set()
         for name, number in sorted(self.named.items()) if stays else ():
             read = {key for n in self.held.needs[number] for key in self._keys(n)} & stays
-            if read and number not in self.left_out:
+            inner = any(name.startswith(f"{other}/") for other in self.named)  # one of its traces
+            if read and not inner and number not in self.left_out:
                 message = f"reads or writes {len(read)} variables of an optimizer, which stay with it"
                 yield self._finding("TFS203", name, (), message, sorted(read - told))
                 told |= read
@@ -292,7 +317,7 @@ class _Judge:
         claimed: set[str] = set()
         for found in findings:
             names = [name for name in found.tensors if name not in stays]
-            nodes = {int(root[1:]) for root in found.roots if "/" not in root} - kept
+            nodes = numbers(found.roots) - kept
             if found.rule in ("TFS103", "TFS107", "TFS108") or not names:
                 continue  # no proof of form is needed for what no signature reaches
             claimed |= set(names)
@@ -305,12 +330,23 @@ class _Judge:
         if gone:
             found = self._finding("TFS202", "/", gone, "what no signature reaches", rest)
             held = tuple(
-                f"#{child.node}/held by 0 as {child.name}"
+                edge(message, 0, child.name, child.node)
                 for child in self.nodes[0].children
                 if child.name != SIGNATURES and child.node not in places
             )
             told = tuple(f"#{n}/keras" for n in kept)
             yield replace(found, roots=(*found.roots, *held, *told))
+
+
+def edge(message: pb.ObjectGraph, holder: int, name: str, node: int) -> str:
+    """Return what an edge between objects is called; a list's items have no fixed places."""
+    item = message.nodes[holder].user_object.identifier == LIST and name.isdigit()
+    return f"#{node}/held by {holder} as {'an item' if item else name}"
+
+
+def numbers(roots: Iterable[str]) -> set[int]:
+    """Return the objects among a finding's roots."""
+    return {int(root[1:]) for root in roots if root.startswith("#") and "/" not in root}
 
 
 def paths(graph: Graph) -> dict[int, str]:

@@ -6,6 +6,7 @@ An object that goes leaves an empty one in its place, so that every number stays
 from __future__ import annotations
 
 from collections.abc import Collection, Iterable, Sequence
+from collections.abc import Set as AbstractSet
 from typing import Any
 
 from tfstrip_core.codecs import object_graph
@@ -13,12 +14,10 @@ from tfstrip_core.codecs.object_graph import reachable
 from tfstrip_core.codecs.protos import object_graph_pb2
 from tfstrip_core.codecs.protos import saved_model_pb2 as pb
 from tfstrip_core.codecs.saved_model import concrete_names, ids_of
-from tfstrip_core.containers.saved_objects import GENERIC, KEPT, Objects, is_empty
-
-LIST = "trackable_list_wrapper"
+from tfstrip_core.containers.saved_objects import GENERIC, KEPT, LIST, Objects, edge, is_empty
 
 
-def without(held: Objects, gone: Collection[int], cut: Collection[str], called: Collection[str]) -> pb.ObjectGraph:
+def without(held: Objects, gone: AbstractSet[int], cut: Collection[str], called: Collection[str]) -> pb.ObjectGraph:
     """Return the objects without those of the numbers `gone` and without the edges `cut` (as object_state names them).
 
     Variables to which no children lead any more become children of a new object at the root, where a loader finds
@@ -32,7 +31,7 @@ def without(held: Objects, gone: Collection[int], cut: Collection[str], called: 
             node.user_object.identifier = GENERIC
             continue
         stays = [
-            child.node_id not in gone and f"#{child.node_id}/held by {number} as {child.local_name}" not in cut
+            child.node_id not in gone and edge(held.message, number, child.local_name, child.node_id) not in cut
             for child in node.children
         ]
         keep(node.children, stays)
@@ -43,7 +42,7 @@ def without(held: Objects, gone: Collection[int], cut: Collection[str], called: 
         keep(node.dependencies, [item.node_id not in gone for item in node.dependencies])
         keep(
             node.slot_variables,
-            [not {slot.original_variable_node_id, slot.slot_variable_node_id} & set(gone) for slot in node.slot_variables],
+            [not {slot.original_variable_node_id, slot.slot_variable_node_id} & gone for slot in node.slot_variables],
         )
     _lead_to_values(message, held, gone)
     _cut_end(message)
@@ -86,7 +85,7 @@ def _cut_end(message: pb.ObjectGraph) -> None:
 
 
 def values(message: pb.ObjectGraph, held: Objects, gone: Collection[int]) -> bytes:
-    """Return the object graph of the checkpoint that goes with `message`, serialized: its nodes have the same numbers."""
+    """Return the object graph of the checkpoint that goes with `message`, serialized: it has the same numbers."""
     graph = object_graph_pb2.Graph()
     shapes = []
     for number, node in enumerate(message.nodes):

@@ -14,8 +14,7 @@ from tfstrip_core.codecs.protos import saved_model_pb2 as pb
 from tfstrip_core.codecs.saved_model import SavedModel
 from tfstrip_core.containers import saved_closure, saved_saver
 from tfstrip_core.containers.saved_closure import Graph
-from tfstrip_core.containers.saved_objects import Objects, is_empty, is_holder
-from tfstrip_core.containers.saved_objects_write import LIST
+from tfstrip_core.containers.saved_objects import Objects, edge, is_empty, is_holder
 
 Statement = tuple[str, str, str]  # kind of part, name, value
 
@@ -53,24 +52,27 @@ def of_objects(held: Graph, objects: Objects) -> Iterator[Statement]:
         for name in ("children", "dependencies", "slot_variables"):
             bare.ClearField(name)
         yield "attribute", f"#{number}@kind", _digest([bare])
-        listed = node.user_object.identifier == LIST
         for child in node.children:
             if child.node_id not in places:
-                name = "an item" if listed and child.local_name.isdigit() else child.local_name
-                yield "group", f"#{child.node_id}/held by {number} as {name}", ""
-        for child in node.dependencies:
-            yield "attribute", f"#{child.node_id}@needed by {number} as {child.local_name}", ""
-        for slot in node.slot_variables:
-            name = f"slot {number} {slot.original_variable_node_id} {slot.slot_name}"
-            yield "attribute", f"#{slot.slot_variable_node_id}@{name}".replace("@slot", "@slot"), ""
-        for item in objects.graph.nodes[number].attributes:
-            yield "attribute", f"#{number}@value {item.name}", json.dumps([item.full_name, item.key])
+                yield "group", edge(message, number, child.local_name, child.node_id), ""
+        yield from _needs(number, node, objects)
         for name in saved_model.concrete_names(node):
             reached = [held.functions[inner] for inner in sorted(held.library((), (name,)))]
             yield "attribute", f"#{number}@function {name}", _digest([concrete[name], *reached])
         if node.HasField("constant"):
             nodes = held.ancestors([node.constant.operation])
             yield "attribute", f"#{number}@constant", _digest(_plain(held.nodes[name]) for name in sorted(nodes))
+
+
+def _needs(number: int, node: pb.Object, objects: Objects) -> Iterator[Statement]:
+    """Yield what an object needs besides its children, its slots and its values."""
+    for child in node.dependencies:
+        yield "attribute", f"#{number}@needs {child.local_name}", str(child.node_id)
+    for slot in node.slot_variables:
+        name = f"slot {number} {slot.original_variable_node_id} {slot.slot_name}"
+        yield "attribute", f"#{slot.slot_variable_node_id}@{name}", ""
+    for item in objects.graph.nodes[number].attributes:
+        yield "attribute", f"#{number}@value {item.name}", json.dumps([item.full_name, item.key])
 
 
 def of_keras(model: SavedModel) -> Iterator[Statement]:

@@ -11,7 +11,6 @@ from collections.abc import Collection, Iterable, Iterator, Mapping
 from dataclasses import dataclass
 
 from tfstrip_core.codecs import meta_graph
-from tfstrip_core.codecs.protos import meta_graph_pb2 as pb
 from tfstrip_core.codecs.tensor_bundle import Entry
 from tfstrip_core.containers.saved_closure import Graph, Node
 from tfstrip_core.errors import Refused, Unreadable, Unsupported
@@ -43,9 +42,11 @@ class Handle:
 
 @dataclass(frozen=True, slots=True)
 class Bindings:
-    """What was derived: `handles` in the graph's order; `duplicates` are keys that the old saver restores into a
-    handle whose object has another key, which is kept: old key -> kept key; `broken` the handles that the old saver
-    never restores."""
+    """What was derived of the handles in a graph, in the order of their names.
+
+    `duplicates` are keys that the old saver restores into a handle whose object has another key, which is kept: old
+    key -> kept key. `broken` are the handles that the old saver never restores.
+    """
 
     handles: tuple[Handle, ...]
     duplicates: Mapping[str, str]
@@ -91,12 +92,12 @@ class _Tracer:
                 text = node.input[0]
                 continue
             if node.op == "RestoreV2":
-                keys, cuts = self.names(node, 1, scope, given), self.names(node, 2, scope, given)
+                keys, cuts = self.names(node, 1, scope), self.names(node, 2, scope)
                 return ("saved", keys[number], cuts[number]) if number < min(len(keys), len(cuts)) else None
             return ("node", name, "") if not scope else None
         return None
 
-    def names(self, node: Node, place: int, scope: str, given: Mapping[str, Value]) -> tuple[str, ...]:
+    def names(self, node: Node, place: int, scope: str) -> tuple[str, ...]:
         """Return the strings of the constant at an input of a node."""
         if len(node.input) <= place:
             return ()
@@ -169,7 +170,7 @@ def _saved(trace: _Tracer) -> Iterator[tuple[str, Restores]]:
     nodes = [trace.held.nodes[name] for name in sorted(trace.reaching(saver.save_tensor_name))]
     for node, scope, given in trace.walk(nodes, "", {}):
         if node.op in _SAVES:
-            keys, cuts = trace.names(node, 1, scope, given), trace.names(node, 2, scope, given)
+            keys, cuts = trace.names(node, 1, scope), trace.names(node, 2, scope)
             inputs = [text for text in node.input if not text.startswith("^")][3:]
             for key, cut, text in zip(keys, cuts, inputs, strict=False):
                 value = trace.value(text, scope, given)
@@ -177,7 +178,9 @@ def _saved(trace: _Tracer) -> Iterator[tuple[str, Restores]]:
                     yield value[1], ((key,), cut)
 
 
-def _bound(trace: _Tracer, kept: Collection[str], keys: Mapping[int, tuple[str, ...]]) -> Iterator[tuple[str, Restores]]:
+def _bound(
+    trace: _Tracer, kept: Collection[str], keys: Mapping[int, tuple[str, ...]]
+) -> Iterator[tuple[str, Restores]]:
     """Yield each handle that a call binds to an object, as its node, with the object's keys."""
     concrete = {entry.key: entry.value for entry in trace.held.meta.object_graph_def.concrete_functions}
     for name in sorted(kept):
@@ -298,7 +301,9 @@ def _cut_shape(cut: str) -> tuple[int, ...]:
     """Return the shape of a slice as a Saver writes it: the whole's sizes, then start,length for each dimension."""
     *sizes, parts = cut.split(" ")
     try:
-        lengths = [part.split(",")[1] if part != "-" else size for size, part in zip(sizes, parts.split(":"), strict=True)]
+        lengths = [
+            part.split(",")[1] if part != "-" else size for size, part in zip(sizes, parts.split(":"), strict=True)
+        ]
         return tuple(map(int, lengths))
     except (ValueError, IndexError):
         raise Unsupported("the SavedModel has a part of a variable of an unknown kind", "save it again") from None

@@ -44,9 +44,7 @@ def write(meta: saved_model_pb2.MetaGraph, handles: Sequence[Handle], taken: Col
     first = {name.split("/", 1)[0] for name in taken}
     scope = next(name for name in ("saver", *(f"saver_{n}" for n in range(1, len(first) + 2))) if name not in first)
     nodes = _Nodes(scope)
-    filename = nodes.add(
-        "filename", "Placeholder", dtype=pb.Value(type=_STRING), shape=pb.Value(shape=pb.Shape())
-    )
+    filename = nodes.add("filename", "Placeholder", dtype=pb.Value(type=_STRING), shape=pb.Value(shape=pb.Shape()))
     keys = [key for handle in handles for key in handle.keys]
     types = [dtype for handle in handles for dtype in handle.types]
     assigns: dict[str, str] = {}

@@ -8,6 +8,7 @@ from collections.abc import Collection
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
 from dataclasses import replace as with_values
+
 from tfstrip_core import containers, replace, signals
 from tfstrip_core.codecs.window import blocks, same
 from tfstrip_core.containers import averages
@@ -29,6 +30,7 @@ from tfstrip_core.plan import Choices, Ema, plan
 from tfstrip_core.rules import RULES, residue_bytes
 from tfstrip_core.verbs.verify import compare, may_go
 
+
 def strip(
     source: str,
     target: str | None = None,
@@ -45,8 +47,8 @@ def strip(
 
     `profile` says what of a SavedModel stays: what code that infers can call, or what its signatures reach; and
     `drop_functions` which functions it is to lose besides. Other models have no functions to choose from. A model in
-    which the choices leave nothing to do is copied byte for byte, in place left untouched. Raises UsageError, NeedsChoice
-    for averages, NothingLeft, CannotReplace, ProofFailed, and what inspect raises; nothing is written then.
+    which the choices leave nothing to do is copied byte for byte, in place left untouched. Raises UsageError,
+    NeedsChoice for averages, NothingLeft, CannotReplace, ProofFailed, and what inspect raises; nothing is written then.
     """
     if target is not None and in_place:
         raise UsageError("-o and --in-place exclude each other", "give one of them")
