@@ -147,10 +147,10 @@ def _look_into(path: str) -> Found:
         kind = containers.recognise(path)
     except OSError as error:
         return Found(path, "", error=_unreadable(error))
+    if os.path.basename(path) == "saved_model.pb" and kind in (containers.SAVED_MODEL, containers.POINTER):
+        return Found(os.path.dirname(path) or ".", containers.SAVED_MODEL)
     if kind == containers.POINTER:
         return _follow(path)
-    if kind == containers.SAVED_MODEL:
-        return Found(os.path.dirname(path) or ".", kind)
     if kind == containers.TABLE and path.endswith(".index"):
         return _of_saved_model(path) or _checkpoint(path.removesuffix(".index"))
     prefix, dot, ending = path.rpartition(".")

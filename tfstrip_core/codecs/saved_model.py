@@ -21,7 +21,6 @@ from tfstrip_core.errors import Pointer, Refused, Unreadable, Unsupported
 
 PB, TEXT, FINGERPRINT, KERAS = "saved_model.pb", "saved_model.pbtxt", "fingerprint.pb", "keras_metadata.pb"
 VARIABLES = os.path.join("variables", "variables")
-ASSETS = "assets"
 DEBUG = "debug"
 SERVE, TRAIN = "serve", "train"
 MAX_BYTES = (1 << 31) - 1  # protocol buffers have no larger messages

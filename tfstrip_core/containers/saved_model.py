@@ -31,7 +31,7 @@ from tfstrip_core.containers.object_state import State
 from tfstrip_core.containers.saved_closure import Graph
 from tfstrip_core.containers.saved_objects import Objects
 from tfstrip_core.containers.saved_saver import Bindings
-from tfstrip_core.errors import Refused, Unreadable, UsageError
+from tfstrip_core.errors import Refused, UsageError
 from tfstrip_core.inventory import INFERENCE, Contents, Finding, Inventory, Key, Part, Plan, Role, Scope, Tensor
 
 FORMAT = "saved-model"
@@ -70,7 +70,7 @@ def _read(path: str, scope: Scope = INFERENCE) -> _Model:
     metas = [with_objects] if with_objects else _served(saved, scope)
     for meta in metas:
         for asset in saved_closure.assets(meta):
-            _check_asset(path, asset.filename)
+            _check_asset(asset.filename)
     held = saved_objects.objects(saved, with_objects.object_graph_def) if with_objects else None
     return _Model(saved, tuple(map(saved_closure.graph, metas)), held)
 
@@ -89,12 +89,10 @@ def _served(saved: SavedModel, scope: Scope) -> list[pb.MetaGraph]:
     return found
 
 
-def _check_asset(path: str, name: str) -> None:
-    folder = os.path.join(path, saved_model.ASSETS)
+def _check_asset(name: str) -> None:
+    """Raise Refused for an asset elsewhere; one that is missing is missed only by what reads it."""
     if os.path.isabs(name) or ".." in name.replace("\\", "/").split("/"):
         raise Refused(f"the SavedModel has an asset {name!r} outside its folder", "do not load this model")
-    if not os.path.isfile(os.path.join(folder, name)):
-        raise Unreadable(f"the SavedModel's asset {name!r} is missing", "get a complete copy")
 
 
 def inventory(path: str, scope: Scope = INFERENCE) -> Inventory:

@@ -370,7 +370,6 @@ def is_holder(message: pb.ObjectGraph, number: int) -> bool:
         and node.user_object.identifier == GENERIC
         and not node.dependencies
         and [child.local_name for child in node.children] == [f"v{place}" for place in range(len(node.children))]
-        and not any(message.nodes[child.node_id].children for child in node.children)
     )
 
 

@@ -70,6 +70,8 @@ def strip(
 def _strip(found: Found, target: str | None, choices: Choices, force: bool) -> StripResult:
     source, container = found.file, containers.container(found.kind)
     endings = container.endings(source)
+    if target is None and replace.is_directory(endings):
+        raise UsageError("--in-place does not replace directories yet", "write to another one with -o")
     if target is None:
         replace.check_in_place(source + ending for ending in endings)
     else:
