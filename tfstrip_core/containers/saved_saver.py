@@ -241,7 +241,7 @@ def bindings(
             if who in assigned or table:
                 continue
             raise _lie(f"reads the variable {name!r}, which no checkpoint and nothing else gives a value")
-        if not other and held.meta.saver_def.restore_op_name:
+        if not other:
             broken.append(name)
         handles.append(_handle(node, chosen, entries))
     return Bindings(tuple(handles), duplicates, tuple(broken))
