@@ -6,7 +6,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from saved_models import VALUES, Made, W, bundle, files, keys, saver, signature, variable
+from saved_made import VALUES, Made, W, bundle, files, keys, saver, signature, variable
 
 from tfstrip_core import CannotReplace, NeedsChoice, Pointer, Refused, Unreadable, UsageError, inspect, strip, verify
 from tfstrip_core.cli import main

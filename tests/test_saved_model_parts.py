@@ -4,7 +4,7 @@ from collections.abc import Callable, Mapping
 from pathlib import Path
 
 import pytest
-from saved_models import FLOAT, VALUES, Made, attr, call, function, saver, strings, variable
+from saved_made import FLOAT, VALUES, Made, attr, call, function, saver, strings, variable
 
 from tfstrip_core.codecs import object_graph, saved_model, tensor_bundle, wire
 from tfstrip_core.codecs.protos import meta_graph_pb2 as mg

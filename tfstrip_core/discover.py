@@ -147,7 +147,7 @@ def _look_into(path: str) -> Found:
         kind = containers.recognise(path)
     except OSError as error:
         return Found(path, "", error=_unreadable(error))
-    if os.path.basename(path) == "saved_model.pb" and kind in (containers.SAVED_MODEL, containers.POINTER):
+    if kind == containers.SAVED_MODEL:
         return Found(os.path.dirname(path) or ".", containers.SAVED_MODEL)
     if kind == containers.POINTER:
         return _follow(path)
@@ -257,8 +257,9 @@ def _follow(path: str) -> Found:
             stored = os.path.join(store, "lfs", "objects", digest[:2], digest[2:4], digest)
             if os.path.isfile(stored) and os.path.getsize(stored) == int(size.group(1)):
                 kind = containers.recognise(stored)
-                if kind == containers.POINTER or (kind == containers.TABLE and path.endswith(".index")):
-                    break  # a checkpoint is several files, which must lie beside each other
+                several = path.endswith(".index") if kind == containers.TABLE else path.endswith("saved_model.pb")
+                if kind == containers.POINTER or several:
+                    break  # the files of such a model must lie beside each other
                 error = _unsupported(path, kind).error if kind in containers.UNSUPPORTED else None
                 return Found(path, kind, file=stored, error=error, stored=True)
     cause = "this is a Git LFS pointer and its object is not here"
