@@ -216,8 +216,8 @@ def bindings(
     contradict each other, where a handle has none, and where its type or shape is not its tensor's.
     """
     trace = _Tracer(held)
-    bound = _gather(trace, _bound(trace, kept, keys))
-    restored = _gather(trace, _restored(trace))
+    restored = _gather(trace, _chosen(trace, list(_restored(trace)), {}, entries))
+    bound = _gather(trace, _chosen(trace, list(_bound(trace, kept, keys)), restored, entries))
     saved = {} if held.meta.object_graph_def.nodes else _gather(trace, _saved(trace))
     assigned = _assigned(trace, kept)
     handles, broken = [], []
@@ -245,6 +245,25 @@ def bindings(
             broken.append(name)
         handles.append(_handle(node, chosen, entries))
     return Bindings(tuple(handles), duplicates, tuple(broken))
+
+
+def _chosen(
+    trace: _Tracer,
+    found: list[tuple[str, Restores]],
+    restored: Mapping[tuple[str, str], Restores],
+    entries: Mapping[str, Entry],
+) -> Iterator[tuple[str, Restores]]:
+    """Yield each handle with one answer: Keras's mixed precision has two objects for one variable, of one content."""
+    every: dict[tuple[str, str], list[Restores]] = {}
+    for name, restores in found:
+        every.setdefault(trace.identity(name), []).append(restores)
+    for name, _ in found:
+        who = trace.identity(name)
+        best = restored[who] if restored.get(who) in every[who] else every[who][0]
+        for other in every[who]:
+            if other != best:
+                _duplicates(name, best, other, entries)
+        yield name, best
 
 
 def _duplicates(name: str, one: Restores, other: Restores, entries: Mapping[str, Entry]) -> dict[str, str]:
