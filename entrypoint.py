@@ -103,6 +103,7 @@ def _described(folder: str, artifact: Artifact) -> dict[str, object]:
         "format": result.inventory.format,
         "bytes_before": result.bytes_before,
         "bytes_after": result.bytes_after,
+        "bytes": artifact.bytes,
         "sha256": artifact.sha256,
     }
 

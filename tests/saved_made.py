@@ -82,6 +82,7 @@ class Made:
             self.variable(name, value)
         self.object("optimizer", optimizer)
         self.object("_variables", "trackable_list_wrapper")
+        self.object("_trainable_variables", "trackable_list_wrapper")
         self.object("metric", "_tf_keras_metric")
         self.object("metrics", "trackable_list_wrapper")
         self.object("signatures", "signature_map")
@@ -90,6 +91,8 @@ class Made:
         assert root == 0
         self.child("root", w="w", optimizer="optimizer", metrics="metrics", signatures="signatures", call="__call__")
         self.child("optimizer", _variables="_variables", _iterations="iterations")
+        self.child("optimizer", _trainable_variables="_trainable_variables")
+        self.child("_trainable_variables", **{"0": "w"})
         self.child("_variables", **{"0": "iterations", "1": "m"})
         self.child("metrics", **{"0": "metric"})
         self.child("metric", total="total")

@@ -19,8 +19,8 @@ from tfstrip_core.discover import discover, look
 
 KERAS, LEGACY = one("keras3.15.1", "sequential.keras"), one("tf2.15", "sequential.h5")
 TABLE_END = 0xDB4775248B80FB57.to_bytes(8, "little")
+CUT_INDEX = b"\0\0\x08\x08\x01\x1a\x02\x08\x01" + bytes(90) + TABLE_END
 UNSUPPORTED = {
-    "checkpoint": b"\0\0\x08\x08\x01\x1a\x02\x08\x01" + bytes(90) + TABLE_END,
     "tflite": b"\x1c\0\0\0TFL3" + bytes(500),
     "tfjs-layers": b'{"format": "layers-model", "modelTopology": {"class_name": "Sequential"}, "weightsManifest": []}',
     "tfjs-graph": b' {"format": "graph-model", "generatedBy": "2.15"}',
@@ -143,16 +143,6 @@ def test_saved_model_file_alone(tmp_path, capsys):
     code, model = judge(capsys, str(path))
     assert (code, model["verdict"], model["format"]) == (2, "unreadable", "saved-model")
     assert model["path"] == str(tmp_path)
-
-
-def test_checkpoint_by_its_prefix_and_index(tmp_path, capsys):
-    """Else the name under which TensorFlow knows a checkpoint is a missing file."""
-    (tmp_path / "ckpt-1.index").write_bytes(UNSUPPORTED["checkpoint"])
-    (tmp_path / "ckpt-1.data-00000-of-00001").write_bytes(bytes(100))
-    for name in ("ckpt-1", "ckpt-1.index"):
-        code, model = judge(capsys, str(tmp_path / name))
-        assert (code, model["verdict"], model["format"]) == (0, "unsupported", "checkpoint")
-    assert found(capsys, str(tmp_path)) == (0, [(str(tmp_path / "ckpt-1.index"), "unsupported")])
 
 
 def repository(tmp_path: Path) -> dict[str, Path]:

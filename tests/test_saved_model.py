@@ -83,7 +83,7 @@ def test_an_optimizer_is_known_by_its_kind(tmp_path: Path, identifier: str) -> N
     """Keras 2 says what an optimizer is, so that its form does not matter."""
     made = Made(optimizer=identifier)
     del made.objects.nodes[made.names["optimizer"]].children[:]
-    made.child("optimizer", step="iterations", m="m")
+    made.child("optimizer", iter="iterations", m="m")
     assert roles(made.write(tmp_path / "model"))["iterations"] == "optimizer"
 
 
@@ -212,10 +212,8 @@ def test_averages_are_asked_for(tmp_path: Path) -> None:
     """An average that differs from the weight is no residue until the user says so."""
     made = Made()
     made.object("averages", "trackable_list_wrapper")
-    made.object("trained", "trackable_list_wrapper")
-    made.child("optimizer", _model_variables_moving_average="averages", _trainable_variables="trained")
+    made.child("optimizer", _model_variables_moving_average="averages")
     made.child("averages", **{"0": "m"})
-    made.child("trained", **{"0": "w"})
     path = made.write(tmp_path / "model")
     assert roles(path)["m"] == "average"
     with pytest.raises(NeedsChoice):
@@ -230,7 +228,7 @@ def test_averages_are_asked_for(tmp_path: Path) -> None:
 def keras_metadata(folder: str) -> None:
     message = pb.KerasMetadata()
     message.nodes.add(node_id=0, node_path="root", metadata='{"name": "m", "training_config": {"loss": "mse"}}')
-    message.nodes.add(node_id=7, node_path="root.metrics.0", identifier="_tf_keras_metric", metadata="{}")
+    message.nodes.add(node_id=8, node_path="root.metrics.0", identifier="_tf_keras_metric", metadata="{}")
     Path(folder, saved_model.KERAS).write_bytes(message.SerializeToString())
 
 
@@ -239,7 +237,7 @@ def test_what_keras_wrote_beside_it(tmp_path: Path) -> None:
     made = Made()
     path = made.write(tmp_path / "model")
     keras_metadata(path)
-    assert made.names["metric"] == 7
+    assert made.names["metric"] == 8
     assert "TFS201" in rules(path)
     strip(path, str(tmp_path / "small"))
     found = saved_model.read(str(tmp_path / "small")).keras

@@ -165,11 +165,12 @@ def _check(arguments: argparse.Namespace) -> int:
 def _strip(arguments: argparse.Namespace) -> int:
     from tfstrip_core.replace import git_has
     from tfstrip_core.reports import document, text
-    from tfstrip_core.verbs.strip import files, settled, strip
+    from tfstrip_core.verbs.strip import settled, strip
 
     source = arguments.source
     try:
-        kept_by_git = arguments.in_place and all(map(git_has, files(source)))
+        old = _replaced(source) if arguments.in_place else []
+        kept_by_git = all(map(git_has, old))
         result = strip(
             source,
             arguments.target,
@@ -196,9 +197,20 @@ def _strip(arguments: argparse.Namespace) -> int:
     for line in text.strip_notices(result):
         say(line)
     if result.changed and arguments.in_place:
-        old = f"until you git add it, the old one comes back with {text.restore(source)}"
-        say(f"{printable(source)}: {old if kept_by_git else 'git does not have the old one, it is gone'}")
+        back = f"until you git add it, the old one comes back with {text.restore(*old)}"
+        say(f"{printable(source)}: {back if kept_by_git else 'git does not have the old one, it is gone'}")
     return 0
+
+
+def _replaced(source: str) -> list[str]:
+    """Return the files that a strip in place of the model replaces, once what an interrupted one began is done."""
+    from tfstrip_core import containers
+    from tfstrip_core.discover import look
+    from tfstrip_core.verbs.strip import files, recover
+
+    recover(f"{look(source).file}.index")  # a checkpoint's prefix may be empty
+    model = look(source)
+    return [*files(source), *(containers.container(model.kind).beside(model.file, model.file))]
 
 
 def _verify(arguments: argparse.Namespace) -> int:

@@ -53,7 +53,8 @@ def total(seen: Stamps) -> int:
 def workshop(target: str) -> Iterator[str]:
     """Make a private directory beside `target`, on the same disk, and remove it with all that is left in it.
 
-    It is locked while it is in use: one that a killed run left behind is not, and is finished or goes first.
+    It is locked while it is in use: one that a killed run left behind is not, and is finished or goes first. What has
+    a journal is finished here too, if an error or a signal came between, and stays for a later run where it cannot be.
     """
     folder = os.path.dirname(os.path.abspath(target))
     try:
@@ -68,9 +69,16 @@ def workshop(target: str) -> Iterator[str]:
     try:
         yield made
     finally:
-        shutil.rmtree(made, ignore_errors=True)
+        with suppress(OSError):
+            _clear(made)
         if lock is not None:
             os.close(lock)
+
+
+def _clear(folder: str) -> None:
+    """Finish what the workshop's journal says, if it has one, and remove the workshop with all that is left in it."""
+    if not os.path.lexists(os.path.join(folder, journal.NAME)) or journal.finish(folder):
+        shutil.rmtree(folder, ignore_errors=True)
 
 
 def _lock(folder: str) -> int | None:
@@ -106,9 +114,10 @@ def recover(target: str) -> None:
                 continue  # somebody else's
             lock = _lock(left)
             if lock is not None:
-                if not journaled or journal.finish(left):
-                    shutil.rmtree(left, ignore_errors=True)
-                os.close(lock)
+                try:
+                    _clear(left)
+                finally:
+                    os.close(lock)
 
 
 def beside(path: str, endings: Sequence[str]) -> str:
@@ -148,7 +157,7 @@ def check_in_place(files: Iterable[str]) -> None:
             )
 
 
-def check_target(source: str, target: str, endings: Iterable[str], force: bool) -> None:
+def check_target(source: str, target: str, endings: Sequence[str], force: bool) -> None:
     """Raise UsageError where the result must not be written to `target` (with each of the model's endings)."""
     endings = tuple(endings)
     if is_directory(endings):
@@ -159,7 +168,8 @@ def check_target(source: str, target: str, endings: Iterable[str], force: bool) 
     for ending in endings:
         file = target + ending
         if os.path.lexists(file):
-            if os.path.exists(file) and os.path.samefile(source + ending, file):
+            sources = [source + known for known in endings if os.path.exists(source + known)]
+            if os.path.exists(file) and any(os.path.samefile(one, file) for one in sources):
                 raise UsageError("source and target are the same file", "use --in-place")
             if os.path.exists(file) and not os.path.isfile(file):
                 raise UsageError(f"the target {file} is no regular file", "name the file to write")
@@ -185,19 +195,21 @@ def put(built: str, target: str, endings: Sequence[str] = ("",), old: Iterable[s
     One file is renamed, and so is a directory, to a name that is free; several files are moved under a journal. `old`
     are endings of files that must not stay beside them.
     """
+    gone = sorted(set(old) - set(endings))
     if is_directory(endings):
         os.rename(built, target)
-        _sync_directory(target)
+        journal.sync(os.path.dirname(os.path.abspath(target)))
         return
-    if list(endings) == [""]:
+    if list(endings) == [""] and not gone:
         os.replace(built, target)
-        _sync_directory(target)
+        journal.sync(os.path.dirname(os.path.abspath(target)))
         return
     folder = os.path.dirname(built)
-    if sys.platform != "win32":
-        journal.sync(folder)
-    journal.commit(folder, os.path.basename(target), endings, sorted(set(old) - set(endings)))
-    journal.finish(folder)
+    journal.sync(folder)
+    # A checkpoint's index comes first among its files and goes last: it says which of the others are used.
+    journal.commit(folder, os.path.basename(target), reversed(endings), gone)
+    if not journal.finish(folder) or any(os.path.lexists(built + ending) for ending in endings):
+        raise CannotReplace("it changed while it was being stripped", "run it again")
 
 
 def put_text(content: bytes, target: str) -> None:
@@ -220,7 +232,8 @@ def put_in_place(built: str, source: str, seen: Stamps, endings: Sequence[str]) 
     Raises CannotReplace where the source is not what was read any more, or where its owner cannot be kept.
     """
     for ending in endings:
-        _inherit(built + ending, source + (ending if ending in seen else next(iter(seen))))
+        alike = (old for old in seen if old.partition("-")[0] == ending.partition("-")[0])  # another shard
+        _inherit(built + ending, source + (ending if ending in seen else next(alike, next(iter(seen)))))
     linked = any(os.path.islink(source + ending) for ending in seen)
     if linked or stamps(source, seen) != seen:
         raise CannotReplace("it changed while it was being stripped", "nothing was replaced: run it again")
@@ -254,11 +267,6 @@ def flush(path: str) -> None:
         return
     with open(path, "rb+" if sys.platform == "win32" else "rb") as file:
         os.fsync(file.fileno())
-
-
-def _sync_directory(path: str) -> None:
-    if sys.platform != "win32":
-        journal.sync(os.path.dirname(os.path.abspath(path)))
 
 
 def git_has(path: str) -> bool:

@@ -45,11 +45,16 @@ if TYPE_CHECKING:
 KERAS_ZIP, HDF5, CHECKPOINT, POINTER = "keras-zip", "hdf5", "checkpoint", "lfs-pointer"
 SAVED_MODEL = "saved-model"
 TABLE = "checkpoint-v1"  # or, where its name says so, the index of a CHECKPOINT
-_MODULES = {KERAS_ZIP: "keras_zip", HDF5: "keras_hdf5", CHECKPOINT: "checkpoint", SAVED_MODEL: "saved_model"}
+_MODULES = {
+    KERAS_ZIP: "keras_zip",
+    HDF5: "keras_hdf5",
+    CHECKPOINT: "checkpoint",
+    TABLE: "checkpoint_v1",
+    SAVED_MODEL: "saved_model",
+}
 
 # What is recognised and not handled: its name, and the way out.
 UNSUPPORTED = {
-    TABLE: ("a TensorFlow checkpoint of the first version", "save it again with a newer TensorFlow"),
     "tflite": ("a TFLite model", "convert it from a stripped model"),
     "tfjs": ("a TensorFlow.js model", "convert it from a stripped model"),
     "orbax": ("an Orbax checkpoint", "save the model as .keras or .h5 and strip that"),

@@ -8,12 +8,22 @@ from collections.abc import Collection
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
 from dataclasses import replace as with_values
+from typing import TYPE_CHECKING
 
 from tfstrip_core import containers, replace, signals
 from tfstrip_core.codecs.window import blocks, same
 from tfstrip_core.containers import averages
 from tfstrip_core.discover import Found, look
-from tfstrip_core.errors import CannotReplace, NotAModel, Pointer, ProofFailed, Unreadable, UsageError, printable
+from tfstrip_core.errors import (
+    CannotReplace,
+    NotAModel,
+    Pointer,
+    ProofFailed,
+    TfstripError,
+    Unreadable,
+    UsageError,
+    printable,
+)
 from tfstrip_core.inventory import (
     INFERENCE,
     Finding,
@@ -29,6 +39,9 @@ from tfstrip_core.inventory import (
 from tfstrip_core.plan import Choices, Ema, plan
 from tfstrip_core.rules import RULES, residue_bytes
 from tfstrip_core.verbs.verify import compare, may_go
+
+if TYPE_CHECKING:
+    from tfstrip_core.containers import Container
 
 
 def strip(
@@ -78,11 +91,11 @@ def _strip(found: Found, target: str | None, choices: Choices, force: bool) -> S
         replace.check_target(source, target, endings, force)
     seen = replace.stamps(source, endings)
     size = replace.total(seen)
+    # Before any value is judged or copied: damage is told as what it is, and HDF5's library can crash on it.
+    container.check_whole(source)
     inventory = settled(found, choices.also, choices.scope)
     _check_functions(inventory, choices.scope)
     planned = plan(inventory, choices)
-    # Before anything is copied: HDF5's library can crash on damage that a checksum tells of.
-    container.check_whole(source)
     if target is None and not planned.drop:
         proof = _prove(found, found, planned)
         return _result(inventory, planned, found.path, found.path, size, size, proof, changed=False)
@@ -102,12 +115,21 @@ def _strip(found: Found, target: str | None, choices: Choices, force: bool) -> S
         if target is None:
             replace.put_in_place(built, source, seen, made)
         else:
-            replace.put(built, target, made, endings)
+            replace.check_target(source, target, made, force)
+            replace.put(built, target, made, _there(container, target))
     for file, content in container.beside(source, destination).items():
         replace.put_text(content, file)
     shown = found.path if target is None else target
     result = _result(inventory, planned, found.path, shown, size, after, proof, changed=True)
     return with_values(result, notes=tuple(notes))
+
+
+def _there(container: Container, target: str) -> tuple[str, ...]:
+    """Return the endings of an older model at the target, whose files must not stay beside the new ones."""
+    try:
+        return container.endings(target)
+    except (TfstripError, OSError):
+        return ()
 
 
 def recover(source: str) -> None:
