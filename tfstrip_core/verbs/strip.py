@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING
 
 from tfstrip_core import containers, replace, signals
 from tfstrip_core.codecs.window import blocks, same
-from tfstrip_core.containers import averages
+from tfstrip_core.containers import average_values
 from tfstrip_core.discover import Found, look
 from tfstrip_core.errors import (
     CannotReplace,
@@ -167,10 +167,10 @@ def settled(source: str | Found, also: Collection[str] = (), scope: Scope = INFE
     found = _found(source) if isinstance(source, str) else source
     container = containers.container(found.kind)
     inventory = with_values(container.inventory(found.file, scope), path=found.path)
-    if not any(averages.needs_values(finding, also) for finding in inventory.findings):
+    if not any(average_values.needs_values(finding, also) for finding in inventory.findings):
         return inventory
     with container.contents(found.file) as parts:
-        findings = tuple(averages.settle(inventory, parts, also))
+        findings = tuple(average_values.settle(inventory, parts, also))
     roles: dict[str, Role] = {
         name: "average" if found.rule == "TFS106" else "optimizer" for found in findings for name in found.tensors
     }
