@@ -15,9 +15,9 @@ from tfstrip_core.release import artifacts
 from tfstrip_core.reports import github, summary, table, text
 
 if TYPE_CHECKING:
+    from tfstrip_core.inventory import Profile
     from tfstrip_core.plan import Ema
     from tfstrip_core.release.github import Attached
-    from tfstrip_core.verbs.strip import Profile
 
 
 def main() -> int:

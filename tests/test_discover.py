@@ -116,11 +116,12 @@ def test_directory_that_is_one_model(file, name, tmp_path, capsys):
     folder.mkdir(parents=True)
     (folder / file).write_bytes(b"\x08\x01\x12\x04abcd")
     shutil.copy(KERAS.path, folder / "inside.keras")
+    expected = (2, "unreadable") if file == "saved_model.pb" else (0, "unsupported")
     kind = "orbax" if file.startswith("_") else "saved-model"
     for path in (folder, tmp_path):
         code, out, err = run(capsys, "check", "--json", str(path))
         (model,) = json.loads(out)["models"]
-        assert (code, model["format"], model["verdict"], model["path"]) == (0, kind, "unsupported", str(folder))
+        assert (model["format"], model["path"], code, model["verdict"]) == (kind, str(folder), *expected)
         assert_one_sentence(err, str(folder))
     code, out, err = run(capsys, "strip", str(folder), "-o", str(tmp_path / "out"))
     assert (code, out) == (2, "")
@@ -140,7 +141,8 @@ def test_saved_model_file_alone(tmp_path, capsys):
     path = tmp_path / "saved_model.pb"
     path.write_bytes(b"\x08\x01\x12\x04abcd")
     code, model = judge(capsys, str(path))
-    assert (code, model["verdict"], model["format"]) == (0, "unsupported", "saved-model")
+    assert (code, model["verdict"], model["format"]) == (2, "unreadable", "saved-model")
+    assert model["path"] == str(tmp_path)
 
 
 def repository(tmp_path: Path) -> dict[str, Path]:

@@ -47,7 +47,12 @@ def _parser() -> argparse.ArgumentParser:
 
     strip = add("strip", _strip, "Write a model without its training state; proven equal before anything is replaced.")
     strip.add_argument("source", metavar="SOURCE")
-    strip.add_argument("-o", dest="target", metavar="TARGET", help="the file to write; of a checkpoint its prefix")
+    strip.add_argument(
+        "-o",
+        dest="target",
+        metavar="TARGET",
+        help="the file to write; for a checkpoint its prefix, for a SavedModel the directory",
+    )
     strip.add_argument("--in-place", action="store_true", help="replace SOURCE")
     strip.add_argument("--force", action="store_true", help="overwrite an existing TARGET")
     strip.add_argument(
@@ -63,6 +68,13 @@ def _parser() -> argparse.ArgumentParser:
         default=[],
         metavar="KEY",
         help="remove this undecided state too; the KEY is inspect's",
+    )
+    strip.add_argument(
+        "--drop-function",
+        action="append",
+        default=[],
+        metavar="NAME",
+        help="remove this function of a SavedModel, and the optimizer state that it reads",
     )
     strip.add_argument("--drop-training-config", action="store_true", help="remove the arguments of compile() too")
 
@@ -105,7 +117,7 @@ def _named(words: Sequence[str]) -> tuple[list[str], bool]:
     for word in rest:
         if word == "--":
             paths += rest
-        elif word in ("-o", "--ema", "--also", "--profile", "--output-format"):
+        elif word in ("-o", "--ema", "--also", "--profile", "--drop-function", "--output-format"):
             json = (next(rest, "") == "json" and word == "--output-format") or json
         elif word.startswith("-") and word != "-":
             json = json or word in ("--json", "--output-format=json")
@@ -177,6 +189,7 @@ def _strip(arguments: argparse.Namespace) -> int:
             ema=arguments.ema,
             also=arguments.also,
             drop_training_config=arguments.drop_training_config,
+            drop_functions=arguments.drop_function,
         )
     except TfstripError as error:
         say(f"{printable(source)}: {error}")

@@ -145,7 +145,7 @@ def look(path: str, listed: Listed | None = None) -> Found:
     try:
         if os.path.isdir(path):
             kind = _kind_of_directory(_files(path))
-            return _unsupported(path, kind) if kind else Found(path, "", error=_no_single_model(path, listed))
+            return _directory(path, kind) if kind else Found(path, "", error=_no_single_model(path, listed))
         if not os.path.lexists(path) and os.path.isfile(f"{path}.index"):
             return _look_into(f"{path}.index", listed)
         folder, base = os.path.split(path)
@@ -190,8 +190,10 @@ def _look_into(path: str, listed: Listed) -> Found:
         kind = containers.recognise(path)
     except OSError as error:
         return Found(path, "", error=_unreadable(error))
+    if kind == containers.SAVED_MODEL:
+        return Found(os.path.dirname(path) or ".", containers.SAVED_MODEL)
     if kind == containers.TABLE and path.endswith(".index"):
-        return _checkpoint(path.removesuffix(".index"), listed)
+        return _of_saved_model(path) or _checkpoint(path.removesuffix(".index"), listed)
     prefix = _prefix_of(path)
     if prefix is not None and kind in ("", containers.POINTER) and os.path.isfile(f"{prefix}.index"):
         found = _look_into(f"{prefix}.index", listed)
@@ -211,7 +213,7 @@ def _damaged(path: str, kind: str, listed: Listed) -> Found | None:
     folder, name = os.path.split(path)
     base = name.removesuffix(".index") if name.endswith(".index") else beside.of_data_file(name)
     if base is not None and base in listed[folder].data:
-        return _without_index(folder, base)
+        return _of_saved_model(os.path.join(folder, f"{base}.index")) or _without_index(folder, base)
     first = path.removesuffix(".meta")
     if first != path and kind == "" and os.path.isfile(first):
         with open(first, "rb") as file:
@@ -228,6 +230,17 @@ def _without_index(folder: str, base: str) -> Found:
     what = "damaged: it is no index" if os.path.isfile(f"{prefix}.index") else "missing"
     error = Unreadable(f"its file {base}.index is {what}", "get a complete copy of all its files")
     return Found(prefix if base else f"{prefix}.index", containers.CHECKPOINT, file=prefix, error=error)
+
+
+def _of_saved_model(path: str) -> Found | None:
+    """Return the SavedModel whose variables' index `path` is."""
+    folder, name = os.path.split(os.path.abspath(path))
+    top = os.path.dirname(folder)
+    if name != "variables.index" or os.path.basename(folder) != "variables":
+        return None
+    if not os.path.isfile(os.path.join(top, "saved_model.pb")):
+        return None
+    return Found(os.path.normpath(os.path.join(os.path.dirname(path), os.pardir)), containers.SAVED_MODEL)
 
 
 def _prefix_of(path: str) -> str | None:
@@ -307,6 +320,10 @@ def _named(folder: str, inside: str, listed: Listed) -> Found | None:
     return found if found.kind in (containers.TABLE, containers.POINTER) else None
 
 
+def _directory(path: str, kind: str) -> Found:
+    return Found(path, kind) if kind == containers.SAVED_MODEL else _unsupported(path, kind)
+
+
 def _unsupported(path: str, kind: str) -> Found:
     what, remedy = containers.UNSUPPORTED[kind]
     return Found(path, kind, error=Unsupported(f"this is {what}, which tfstrip does not read yet", remedy))
@@ -321,7 +338,7 @@ def _kind_of_directory(names: Iterable[str]) -> str:
     """Return the kind of a directory that is one model by the files in it, else ""."""
     names = set(names)
     if names & {"saved_model.pb", "saved_model.pbtxt"}:
-        return "saved-model"
+        return containers.SAVED_MODEL
     return "orbax" if "_CHECKPOINT_METADATA" in names else ""
 
 
@@ -333,7 +350,7 @@ def _walk(top: str, listed: Listed) -> Iterator[Found]:
         kind = _kind_of_directory(files)
         if kind:
             folders.clear()
-            yield _unsupported(os.path.normpath(folder), kind)
+            yield _directory(os.path.normpath(folder), kind)
             continue
         for name in sorted(files):
             path = os.path.normpath(os.path.join(folder, name))
@@ -363,9 +380,9 @@ def _follow(path: str) -> Found:
             stored = os.path.join(store, "lfs", "objects", digest[:2], digest[2:4], digest)
             if os.path.isfile(stored) and os.path.getsize(stored) == int(size.group(1)):
                 kind = containers.recognise(stored)
-                several = path.endswith(".index") or os.path.lexists(f"{path}.meta")
-                if kind == containers.POINTER or (kind == containers.TABLE and several):
-                    break  # a checkpoint is several files, which must lie beside each other
+                several = path.endswith(("saved_model.pb", ".index")) or os.path.lexists(f"{path}.meta")
+                if kind == containers.POINTER or (kind in (containers.TABLE, containers.SAVED_MODEL) and several):
+                    break  # the files of such a model must lie beside each other
                 error = _unsupported(path, kind).error if kind in containers.UNSUPPORTED else None
                 return Found(path, kind, file=stored, error=error, stored=True)
     cause = "this is a Git LFS pointer and its object is not here"

@@ -120,6 +120,31 @@ def recover(target: str) -> None:
                     os.close(lock)
 
 
+def beside(path: str, endings: Sequence[str]) -> str:
+    """Return a path in the directory in which a model lies: its own where it is a directory, else its first file's."""
+    return path if is_directory(endings) else path + endings[0]
+
+
+def is_directory(endings: Iterable[str]) -> bool:
+    """Return whether the files with these endings are in a directory that is the model."""
+    return all(ending.startswith(os.sep) for ending in endings)
+
+
+def every(path: str, endings: Sequence[str]) -> Iterator[str]:
+    """Yield the paths of a model's files, and of the directories that hold them where it is a directory."""
+    for ending in endings:
+        yield path + ending
+    if is_directory(endings):
+        yield from sorted({path, *(folder for ending in endings for folder in _folders(path, ending))}, reverse=True)
+
+
+def _folders(path: str, ending: str) -> Iterator[str]:
+    folder = os.path.dirname(ending)
+    while folder not in ("", os.sep):
+        yield path + folder
+        folder = os.path.dirname(folder)
+
+
 def check_in_place(files: Iterable[str]) -> None:
     """Raise UsageError where files must not be replaced: a symlink, or a platform without safe renames."""
     if sys.platform == "win32":
@@ -134,8 +159,12 @@ def check_in_place(files: Iterable[str]) -> None:
 
 def check_target(source: str, target: str, endings: Sequence[str], force: bool) -> None:
     """Raise UsageError where the result must not be written to `target` (with each of the model's endings)."""
-    if os.path.isdir(target):
-        what = "file" if list(endings) == [""] else "file or the prefix"
+    endings = tuple(endings)
+    if is_directory(endings):
+        _check_new_directory(source, target, force)
+        endings = ()
+    elif os.path.isdir(target):
+        what = "file" if endings == ("",) else "file or the prefix"
         raise UsageError(f"the target {target} is a directory", f"name the {what} to write in it")
     for ending in endings:
         file = target + ending
@@ -151,12 +180,27 @@ def check_target(source: str, target: str, endings: Sequence[str], force: bool) 
         raise UsageError(f"the directory of the target {target} does not exist", "make it first")
 
 
+def _check_new_directory(source: str, target: str, force: bool) -> None:
+    if not os.path.lexists(target):
+        return
+    if os.path.exists(target) and os.path.samefile(source, target):
+        raise UsageError("source and target are the same directory", "use --in-place")
+    if not force:
+        raise UsageError(f"the target {target} exists", "name another one, or say --force")
+    raise UsageError(f"the target {target} exists, and directories are not replaced yet", "name another one")
+
+
 def put(built: str, target: str, endings: Sequence[str] = ("",), old: Iterable[str] = ()) -> None:
     """Move the finished and flushed files `built` + ending to `target` + ending, durably.
 
-    One file is renamed; several are moved under a journal. `old` are endings of files that must not stay beside them.
+    One file is renamed, and so is a directory, to a name that is free; several files are moved under a journal. `old`
+    are endings of files that must not stay beside them.
     """
     gone = sorted(set(old) - set(endings))
+    if is_directory(endings):
+        os.rename(built, target)
+        journal.sync(os.path.dirname(os.path.abspath(target)))
+        return
     if list(endings) == [""] and not gone:
         os.replace(built, target)
         journal.sync(os.path.dirname(os.path.abspath(target)))
@@ -223,11 +267,15 @@ def open_mode(built: str) -> None:
     """Give a new file the mode that the user's umask asks for; private directories make private files."""
     mask = os.umask(0)
     os.umask(mask)
-    os.chmod(built, 0o666 & ~mask)
+    os.chmod(built, (0o777 if os.path.isdir(built) else 0o666) & ~mask)
 
 
 def flush(path: str) -> None:
-    """Return when the file's bytes are on disk."""
+    """Return when the file's bytes are on disk; a directory's names."""
+    if os.path.isdir(path):
+        if sys.platform != "win32":
+            journal.sync(path)
+        return
     with open(path, "rb+" if sys.platform == "win32" else "rb") as file:
         os.fsync(file.fileno())
 

@@ -18,7 +18,7 @@ from tfstrip_core.containers import checkpoint_meta, checkpoint_state, named_sta
 from tfstrip_core.containers.checkpoint_meta import META
 from tfstrip_core.containers.object_state import State
 from tfstrip_core.errors import ProofFailed, TfstripError
-from tfstrip_core.inventory import Contents, Inventory, Key, Part, Plan, Tensor
+from tfstrip_core.inventory import INFERENCE, Contents, Inventory, Key, Part, Plan, Scope, Tensor
 
 OBJECTS, NAMES = "tf-checkpoint", "tf-checkpoint-names"
 
@@ -30,7 +30,7 @@ def endings(path: str) -> tuple[str, ...]:
     return tuple(ending for ending in (".index", *shards, META) if os.path.lexists(path + ending))
 
 
-def inventory(path: str) -> Inventory:
+def inventory(path: str, _scope: Scope = INFERENCE) -> Inventory:
     """Return what the checkpoint holds, from its index and from its object graph or the .meta file beside it."""
     bundle = _read(path)
     tensors = _tensors(bundle)
@@ -104,7 +104,7 @@ def contents(path: str) -> Iterator[Contents]:
         parts: dict[Key, Part] = {}
         for key, entry in bundle.entries.items():
             if key != object_graph.KEY:
-                parts["tensor", key] = _part(entry, data)
+                parts["tensor", key] = tensor_bundle.part(entry, data)
         if object_graph.KEY in bundle.entries:
             graph = _graph(bundle, data)
             for edge in object_state.edges(graph, range(len(graph.nodes))):
@@ -112,15 +112,6 @@ def contents(path: str) -> Iterator[Contents]:
             for name, kind in _statements(graph):
                 parts["attribute", name] = Part(kind, lambda: iter(()))
         yield parts
-
-
-def _part(entry: Entry, data: Data) -> Part:
-    def blocks() -> Iterator[bytes]:
-        for stored in entry.stored:
-            yield from data.blocks(stored)
-
-    cut = f" in parts {entry.slices}" if entry.slices else ""
-    return Part(f"{entry.type_name} {list(entry.shape)}{cut}", blocks, entry.bytes)
 
 
 def _statements(graph: Graph) -> Iterator[tuple[str, str]]:

@@ -15,7 +15,7 @@ from tfstrip_core.codecs.window import blocks
 from tfstrip_core.containers import checkpoint_meta, checkpoint_state, named_state
 from tfstrip_core.containers.checkpoint_meta import META
 from tfstrip_core.errors import Unsupported
-from tfstrip_core.inventory import Contents, Inventory, Part, Plan, Tensor
+from tfstrip_core.inventory import INFERENCE, Contents, Inventory, Part, Plan, Scope, Tensor
 
 FORMAT = "tf-checkpoint-v1"
 _SHARD = re.compile(r".*-\d{5}-of-(?!00001)\d{5}", re.DOTALL)
@@ -35,7 +35,7 @@ def _read(path: str) -> Table:
     return v1_table.read(path)
 
 
-def inventory(path: str) -> Inventory:
+def inventory(path: str, _scope: Scope = INFERENCE) -> Inventory:
     """Return what the checkpoint holds, from its description of its tensors and the .meta file beside it."""
     variables = _read(path).variables
     tensors = [Tensor(name, item.type_name, item.shape, item.bytes) for name, item in variables.items()]

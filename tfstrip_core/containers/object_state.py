@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import re
 from collections import deque
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 
 from tfstrip_core.codecs.object_graph import Graph, reachable
@@ -52,9 +52,13 @@ class State:
     findings: tuple[Finding, ...]
 
 
-def judge(graph: Graph, tensors: Sequence[Tensor]) -> State:
-    """Return the roles and findings of an object-based checkpoint whose tensors are named by their keys."""
-    return _Judge(graph, tensors).state()
+def judge(graph: Graph, tensors: Sequence[Tensor], known: Collection[int] = (), *, free: bool = False) -> State:
+    """Return the roles and findings of an object-based checkpoint whose tensors are named by their keys.
+
+    `known` are nodes that are optimizers by what is known beyond the graph. With `free`, what an optimizer trains need
+    not be found through it. Edges whose names begin with NUL lead to what a node needs, and are no way to name it.
+    """
+    return _Judge(graph, tensors, known, free=free).state()
 
 
 def edges(graph: Graph, holders: Iterable[int]) -> Iterator[str]:
@@ -67,8 +71,9 @@ def edges(graph: Graph, holders: Iterable[int]) -> Iterator[str]:
 class _Judge:
     """The graph with what is asked of it again and again worked out once."""
 
-    def __init__(self, graph: Graph, tensors: Sequence[Tensor]) -> None:
+    def __init__(self, graph: Graph, tensors: Sequence[Tensor], known: Collection[int], *, free: bool) -> None:
         self.graph, self.nodes = graph, graph.nodes
+        self.known, self.free = known, free
         self.tensors = {tensor.name: tensor for tensor in tensors}
         self.children = [{child.name: child.node for child in node.children} for node in self.nodes]
         self.holders = self._holders()
@@ -92,7 +97,7 @@ class _Judge:
         while todo:
             number = todo.popleft()
             for child in self.nodes[number].children:
-                if child.node not in found:
+                if child.node not in found and not child.name.startswith("\0"):
                     found[child.node] = number, child.name
                     todo.append(child.node)
         return found
@@ -131,6 +136,8 @@ class _Judge:
     def _certainty(self, number: int) -> str:
         """Return the rule that a node fires as an optimizer: TFS101 proven, TFS107 and TFS108 not, "" for none."""
         node, children = self.nodes[number], self.children[number]
+        if number in self.known:
+            return "TFS101"
         if node.slots:
             return "TFS101" if number else "TFS107"
         steps = {children[name] for name in _STEPS if name in children}
@@ -185,6 +192,8 @@ class _Judge:
             goes |= {node for child in self._lists(optimizer) for node in self.children[child].values()}
         goes = {inner for inner in goes if self.nodes[inner].saver is None} - self.kept - guests
         stays = (set(inside) - goes) | self.trained
+        if self.free:
+            return goes, set(inside) - goes - self.kept
         # The way to what stays must stay: a loader finds those weights through it.
         bridges = {inner for inner in goes if stays & reachable(self.nodes, (inner,))}
         return goes - bridges, set(inside) - goes - self.kept

@@ -8,16 +8,16 @@ from dataclasses import dataclass
 from dataclasses import replace as with_values
 
 from tfstrip_core import replace, signals
-from tfstrip_core.containers import averages
+from tfstrip_core.containers import average_values
 from tfstrip_core.discover import discover, expand
 from tfstrip_core.errors import CannotReplace, TfstripError, UsageError, printable
-from tfstrip_core.inventory import Artifact, Inventory
+from tfstrip_core.inventory import Artifact, Inventory, Profile
 from tfstrip_core.plan import Choices, Ema
 from tfstrip_core.release import checksums, manifest
 from tfstrip_core.release.names import asset_names
 from tfstrip_core.release.pack import SUFFIX, pack
 from tfstrip_core.verbs.inspect import examine
-from tfstrip_core.verbs.strip import Profile, files, settled, strip
+from tfstrip_core.verbs.strip import files, settled, strip
 
 MANIFEST, CHECKSUMS = "manifest.json", "SHA256SUMS"
 _SHOWN = 5
@@ -145,7 +145,7 @@ def _keys(inventory: Inventory, also: Collection[str]) -> list[str]:
 
 def _asks(inventory: Inventory, also: Collection[str]) -> bool:
     """Whether the model holds averages that only the user can decide about, by their values where need be."""
-    if not any(averages.needs_values(finding, also) for finding in inventory.findings):
+    if not any(average_values.needs_values(finding, also) for finding in inventory.findings):
         return False
     return any(finding.rule == "TFS106" for finding in settled(inventory.path, _keys(inventory, also)).findings)
 
