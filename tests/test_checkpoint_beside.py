@@ -7,6 +7,7 @@ from pathlib import Path
 import pytest
 from checkpoint_fixtures import one
 from hostile import assert_one_sentence, judge, run
+from saved_made import Made
 from test_checkpoint_discover import found, put, state
 
 import tfstrip_core
@@ -261,3 +262,11 @@ def test_verify_says_what_is_odd_about_its_two_models(tmp_path: Path, capsys) ->
     code, _, err = run(capsys, "verify", prefix, str(tmp_path / "lone.meta"))
     assert (code, "a checkpoint by its prefix" in err) == (2, True)
     assert tfstrip_core.verify(prefix, str(tmp_path / "out")).notes == ()
+
+
+def test_the_variables_of_a_saved_model_are_no_checkpoint_without_an_index(tmp_path: Path, capsys) -> None:
+    """Whichever of its files is named, it is the SavedModel that lacks something."""
+    folder = Made().write(tmp_path / "model")
+    os.remove(f"{folder}/variables/variables.index")
+    code, model = judge(capsys, f"{folder}/variables/variables{DATA}")
+    assert (code, model["path"], model["format"], model["verdict"]) == (2, str(folder), "saved-model", "unreadable")

@@ -52,7 +52,7 @@ def test_local_paths_alone_are_no_residue(tmp_path: Path, capsys) -> None:
     prefix = copied(CLEAN, tmp_path, "x")
     state(tmp_path, 'model_checkpoint_path: "/home/author/x"')
     code, out, _ = run(capsys, "check", prefix)
-    line = "1 model checked: 1 with local paths in the file checkpoint, which strip removes"
+    line = "1 model checked: 1 with local paths, which strip removes"
     assert (code, out.splitlines()[-1]) == (0, line)
     code, out, _ = run(capsys, "strip", prefix, "--in-place")
     assert (code, "  removed TFS401 local-path: checkpoint\n" in out) == (0, True)

@@ -122,7 +122,7 @@ def summary(inventories: Sequence[Inventory]) -> str:
     share = f"{lost * 100 // whole}" if whole and lost * 100 >= whole else "<1"
     parts = [f"{len(residue)} with residue, {lost:,} of {whole:,} bytes ({share} %)"] if residue else []
     paths = sum(any(found.rule == "TFS401" for found in inventory.findings) for inventory in models)
-    parts += [f"{paths} with local paths in the file checkpoint, which strip removes"] if paths else []
+    parts += [f"{paths} with local paths, which strip removes"] if paths else []
     undecided = sum(any(found.rule in ("TFS107", "TFS108") for found in inventory.findings) for inventory in models)
     parts += [f"{undecided} with suspected or undecided state"] if undecided else []
     parts = parts or (["no residue"] if models else [])
@@ -132,8 +132,9 @@ def summary(inventories: Sequence[Inventory]) -> str:
 
 
 def _holds_residue(inventory: Inventory) -> bool:
-    """Return whether strip takes anything out of the model itself; local paths are in a file beside it."""
-    return any(RULES[found.rule].stripped and found.rule != "TFS401" for found in inventory.findings)
+    """Return whether strip takes anything out of the model but the paths of a machine, which are no tensors'."""
+    stripped = [found for found in inventory.findings if RULES[found.rule].stripped]
+    return any(found.rule != "TFS401" or found.bytes for found in stripped)
 
 
 def check_lines(inventories: Sequence[Inventory]) -> Iterator[str]:
@@ -192,7 +193,8 @@ def strip_lines(result: StripResult) -> Iterator[str]:
     for rule in sorted({item.rule for item in result.removed}):
         items = [item for item in result.removed if item.rule == rule]
         subjects = ", ".join(sorted({printable(item.subject) for item in items}))
-        gone = "" if rule == "TFS401" else f": {size(sum(item.bytes for item in items))}"
+        total = sum(item.bytes for item in items)
+        gone = f": {size(total)}" if total or rule != "TFS401" else ""  # paths in a file beside the model
         yield f"  removed {rule} {RULES[rule].name}: {subjects}{gone}"
     yield f"  proof: {result.proof.kept_tensors} tensors kept, {size(result.proof.kept_bytes)} equal"
 
