@@ -6,7 +6,7 @@ What is read here is checked as far as its own parts name each other by number o
 from __future__ import annotations
 
 import os
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Collection, Iterable, Iterator
 from dataclasses import dataclass, field
 from typing import Any, TypeVar
 
@@ -25,7 +25,6 @@ DEBUG = "debug"
 SERVE, TRAIN = "serve", "train"
 MAX_BYTES = (1 << 31) - 1  # protocol buffers have no larger messages
 MAX_PARTS = 8_000_000
-_SMALL = 1 << 20  # what cannot unfold into more than some 50 MB
 _POINTER = b"version https://git-lfs"
 
 _Message = TypeVar("_Message")
@@ -60,7 +59,7 @@ def read(path: str) -> SavedModel:
     if not os.path.isfile(os.path.join(path, PB)) and os.path.isfile(os.path.join(path, TEXT)):
         raise Unsupported("the SavedModel is written as text", "load and save it again in TensorFlow")
     message = parse(_content(path, PB))
-    bundle = _bundle(path)
+    bundle = variables(path)
     graph = None
     if bundle is not None and object_graph.KEY in bundle.entries:
         with tensor_bundle.opened(bundle) as data:
@@ -92,7 +91,8 @@ def _pointer(name: str) -> Pointer:
     )
 
 
-def _bundle(path: str) -> Bundle | None:
+def variables(path: str) -> Bundle | None:
+    """Return the variables of the SavedModel in the directory `path`, None without any; raises as `read` does."""
     prefix = os.path.join(path, VARIABLES)
     if not os.path.lexists(f"{prefix}.index"):
         if os.path.isfile(os.path.join(path, "variables.index")):
@@ -111,7 +111,7 @@ def _bundle(path: str) -> Bundle | None:
 
 def _parsed(kind: Callable[[], _Message], proto: bytes, name: str) -> _Message:
     message: Any = kind()
-    if len(proto) > _SMALL:
+    if len(proto) > 2 * MAX_PARTS:  # a part is two bytes at least
         check_parts(proto, message.DESCRIPTOR, MAX_PARTS, f"its file {name}")
     try:
         message.ParseFromString(proto)
@@ -158,6 +158,7 @@ def _check_objects(meta: pb.MetaGraph) -> None:
     _unique((entry.key for entry in graph.concrete_functions), "concrete functions")
     functions = {function.signature.name for function in meta.graph_def.library.function}
     concrete = {entry.key for entry in graph.concrete_functions}
+    constants = {node.name for node in meta.graph_def.node if node.op == "Const"}
     for entry in graph.concrete_functions:
         _known(entry.value)
         if not all(0 <= number < count for number in entry.value.bound_inputs):
@@ -175,9 +176,14 @@ def _check_objects(meta: pb.MetaGraph) -> None:
         for name in concrete_names(node):
             if name not in concrete:
                 raise _lie(f"names a function {name!r} that it does not have")
-        index = node.asset.asset_file_def_index
-        if node.HasField("asset") and not 0 <= index < len(meta.asset_file_def):
-            raise _lie("points to an asset that it does not have")
+        _check_content(node, constants, len(meta.asset_file_def))
+
+
+def _check_content(node: pb.Object, constants: Collection[str], assets: int) -> None:
+    if node.HasField("constant") and node.constant.operation not in constants:
+        raise Unreadable(f"the SavedModel lacks the constant {node.constant.operation!r}", "get a good copy")
+    if node.HasField("asset") and not 0 <= node.asset.asset_file_def_index < assets:
+        raise _lie("points to an asset that it does not have")
 
 
 def _check_kind(node: pb.Object) -> None:

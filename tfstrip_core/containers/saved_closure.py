@@ -30,6 +30,7 @@ class Graph:
     nodes: Mapping[str, Node] = field(repr=False)
     functions: Mapping[str, saved_model_pb2.Function] = field(repr=False)
     calls: Mapping[str, frozenset[str]] = field(repr=False)
+    registered: Mapping[str, str] = field(repr=False)
 
     def ancestors(self, roots: Iterable[str]) -> frozenset[str]:
         """Return the nodes that `roots` (names of nodes) depend on, through data and control edges.
@@ -74,36 +75,33 @@ def graph(meta: MetaGraph) -> Graph:
     functions = {function.signature.name: function for function in library.function}
     nodes = {node.name: node for node in meta.graph_def.node}
     calls: dict[str, frozenset[str]] = {}
-    made = Graph(meta, nodes, functions, calls)
+    registered = {item.registered_op_type: item.gradient_func for item in library.registered_gradients}
+    made = Graph(meta, nodes, functions, calls, registered)
     gradients = {item.function_name: item.gradient_func for item in library.gradient}
     # On a GPU, functions of one interface take each other's place at run time.
-    alike: dict[bytes, set[str]] = {}
+    alike: dict[bytes, list[str]] = {}
     for name, function in functions.items():
         for attr in function.attr:
             if attr.key == _IMPLEMENTS and attr.value.s:
-                alike.setdefault(attr.value.s, set()).add(name)
-    registered = _registered(meta)
+                alike.setdefault(attr.value.s, []).append(name)
+    ring = {name: names[at - 1] for names in alike.values() for at, name in enumerate(names)}
     for name, function in functions.items():
-        found = {called for node in function.node_def for called in references(node, made, registered)}
+        found = {called for node in function.node_def for called in references(node, made)}
         found |= {called for attr in function.attr for called in _in_attribute(attr, functions)}
         found |= {gradients[name]} if gradients.get(name) else set()
-        found |= {other for attr in function.attr if attr.key == _IMPLEMENTS for other in alike.get(attr.value.s, ())}
+        found |= {ring[name]} if name in ring else set()
         calls[name] = frozenset(found)
     return made
 
 
-def _registered(meta: MetaGraph) -> dict[str, str]:
-    return {item.registered_op_type: item.gradient_func for item in meta.graph_def.library.registered_gradients}
-
-
-def references(node: Node, held: Graph, registered: Mapping[str, str] | None = None) -> Iterator[str]:
+def references(node: Node, held: Graph) -> Iterator[str]:
     """Yield the functions that a node refers to."""
     if node.op in held.functions:
         yield node.op
     for attr in node.attr:
         if attr.key == _GRADIENT:
             kind = attr.value.s.decode("utf-8", "replace")
-            found = (_registered(held.meta) if registered is None else registered).get(kind)
+            found = held.registered.get(kind)
             if found:
                 yield found
         else:

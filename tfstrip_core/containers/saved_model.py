@@ -199,9 +199,9 @@ def beside(_path: str, _target: str) -> dict[str, bytes]:
 
 def check_whole(path: str) -> None:
     """Read every tensor against its checksum; raises Unreadable where one is damaged."""
-    saved = saved_model.read(path)
-    if saved.bundle:
-        tensor_bundle.check_whole(saved.bundle)
+    bundle = saved_model.variables(path)
+    if bundle:
+        tensor_bundle.check_whole(bundle)
 
 
 def _none() -> Iterator[bytes]:
