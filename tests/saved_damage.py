@@ -27,8 +27,8 @@ from tfstrip_core.codecs.protos import bundle_pb2, object_graph_pb2
 from tfstrip_core.codecs.protos import saved_model_pb2 as pb
 
 SECONDS = 10  # for all the commands on one case; on small models they take a few hundredths
-NASTY = ("", "/", "..", "../../etc/passwd", "/etc/passwd", "a\0b", "a\nb", "\x1b[2J", "^x", "x:0", ":1", "0", "w", "_kept",
-         "saver/restore", "__saved_model_init_op", "signatures", "x" * 5000, "\u202e", "loc:@w")  # fmt: skip
+NASTY = ("", "/", "..", "../../etc/passwd", "/etc/passwd", "a\0b", "a\nb", "\x1b[2J", "^x", "x:0", ":1", "0", "w",
+         "_kept", "saver/restore", "__saved_model_init_op", "signatures", "x" * 5000, "\u202e", "loc:@w")  # fmt: skip
 NUMBERS = (-1, 0, 1, 2, 7, 20, 21, 255, 1 << 20, (1 << 31) - 1, -(1 << 31))
 
 
@@ -110,7 +110,7 @@ def _table(index: Path, dice: random.Random) -> None:
         edit(message, dice)
         items[at] = (key, message.SerializeToString())
     with index.open("wb") as out:
-        sstable.write(out, items)
+        sstable.write(out, sorted(dict(items).items()))
 
 
 def _graph(folder: Path, dice: random.Random) -> None:
@@ -239,7 +239,7 @@ def serve() -> None:
         try:
             with contextlib.redirect_stderr(io.StringIO()):
                 answer = probe(path, seed)
-        except Exception as error:  # a promise of the code that is attacked, or of this one
+        except Exception as error:  # noqa: BLE001  a promise of the code that is attacked, or of this one
             import traceback
 
             answer = ("crash", ["".join(traceback.format_exception(error)[-3:])])

@@ -8,6 +8,7 @@ from __future__ import annotations
 import os
 from collections.abc import Callable, Collection, Iterable, Iterator
 from dataclasses import dataclass, field
+from itertools import chain
 from typing import Any, TypeVar
 
 from google.protobuf.message import DecodeError
@@ -68,6 +69,9 @@ def read(path: str) -> SavedModel:
     keras = None
     if os.path.isfile(os.path.join(path, KERAS)):
         keras = _parsed(pb.KerasMetadata, _content(path, KERAS), KERAS)
+        count = max(len(meta.object_graph_def.nodes) for meta in message.meta_graphs)
+        if not all(0 <= node.node_id < count for node in keras.nodes):
+            raise _lie("has a keras_metadata.pb about an object that it does not have")
     return SavedModel(path, message, bundle, graph, keras)
 
 
@@ -131,6 +135,7 @@ def parse(proto: bytes) -> pb.SavedModel:
         _unique((node.name for node in meta.graph_def.node), "nodes")
         _unique((function.signature.name for function in meta.graph_def.library.function), "functions")
         _unique((item.key for item in meta.signature_def), "signatures")
+        _check_maps(meta)
         if meta.object_graph_def.nodes:
             _check_objects(meta)
     with_objects = [meta for meta in message.meta_graphs if meta.object_graph_def.nodes]
@@ -149,6 +154,21 @@ def _unique(names: Iterable[str], what: str) -> None:
         if name in seen or not name:
             raise _lie(f"has two {what} called {name!r}")
         seen.add(name)
+
+
+def _check_maps(meta: pb.MetaGraph) -> None:
+    """Raise Refused where a key or a node of a function is there twice: of two readers, one takes the first."""
+    bodies = [function.node_def for function in meta.graph_def.library.function]
+    for body in bodies:
+        _unique((node.name for node in body), "nodes of a function")
+    for node in chain(meta.graph_def.node, *bodies):
+        if len({attr.key for attr in node.attr}) < len(node.attr):
+            raise _lie(f"gives the node {node.name!r} two attributes of one name")
+    _unique((entry.key for entry in meta.collection_def), "collections")
+    for item in meta.signature_def:
+        for tensors in (item.value.inputs, item.value.outputs):
+            if len({tensor.key for tensor in tensors}) < len(tensors):
+                raise _lie(f"gives two tensors of the signature {item.key!r} one name")
 
 
 def _check_objects(meta: pb.MetaGraph) -> None:
@@ -170,7 +190,10 @@ def _check_objects(meta: pb.MetaGraph) -> None:
         ids = list(ids_of(node))
         if ids and not 0 <= min(ids) <= max(ids) < count:
             raise _lie("points to an object that it does not have")
+        keys = [item.key for item in node.saveable_objects]
         names = [child.local_name for child in node.children]
+        if len(set(keys)) < len(keys):
+            raise _lie("gives an object two values of one name")
         if len(set(names)) < len(names) or any(name.startswith("\0") for name in names):
             raise _lie("gives two objects one name")
         for name in concrete_names(node):
@@ -231,10 +254,27 @@ def concrete_names(node: pb.Object) -> Iterator[str]:
 
 
 def files(path: str) -> Iterator[str]:
-    """Yield the paths of the model's files, relative to it, in a fixed order; symlinked folders are not entered."""
+    """Yield the paths of the model's files, relative to it, in a fixed order.
+
+    Raises Refused where a file is a link that leads out of the directory, unless saved_model.pb is one too, as in
+    caches that keep all contents elsewhere; Unreadable for a folder that is a link.
+    """
+    top = os.path.realpath(path)
+    linked = os.path.islink(os.path.join(path, PB))
     for folder, folders, names in os.walk(path):
         folders.sort()
+        for name in folders:
+            if os.path.islink(os.path.join(folder, name)):
+                shown = os.path.relpath(os.path.join(folder, name), path)
+                raise Unreadable(f"its folder {shown} is a symbolic link", "put the folder itself there")
         for name in sorted(names):
             file = os.path.join(folder, name)
+            shown = os.path.relpath(file, path)
+            if os.path.islink(file) and not linked and not _within(os.path.realpath(file), top):
+                raise Refused(f"its file {shown} is a link that leads out of its directory", "put a copy there")
             if os.path.isfile(file):
-                yield os.path.relpath(file, path)
+                yield shown
+
+
+def _within(path: str, folder: str) -> bool:
+    return os.path.commonpath([path, folder]) == folder

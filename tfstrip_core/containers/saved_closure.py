@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 
@@ -17,6 +18,7 @@ INIT_COLLECTIONS = ("saved_model_main_op", "legacy_init_op")
 ASSETS_COLLECTION = "saved_model_assets"
 _IMPLEMENTS, _GRADIENT = "api_implements", "_gradient_op_type"
 _MAX_DEPTH = 64
+_ABSOLUTE = re.compile(r"/|\\\\|[A-Za-z]:[/\\]")
 
 Node = meta_graph_pb2.Node
 MetaGraph = saved_model_pb2.MetaGraph
@@ -172,6 +174,22 @@ def assets(meta: MetaGraph) -> list[saved_model_pb2.AssetFile]:
                 found.append(saved_model_pb2.AssetFile.FromString(boxed.value))
             except DecodeError:
                 raise Unreadable("the SavedModel's list of assets is damaged", "get a good copy") from None
+    return found
+
+
+def local_paths(held: Graph) -> dict[str, str]:
+    """Return the constants that hold the absolute path from which an asset was copied, with that path.
+
+    A loader gives them the path of the copy before anything reads them.
+    """
+    found = {}
+    for asset in assets(held.meta):
+        for name in tensors_of(asset.tensor_info):
+            for attr in held.nodes[name].attr if name in held.nodes and held.nodes[name].op == "Const" else ():
+                for value in attr.value.tensor.string_val if attr.key == "value" else ():
+                    text = value.decode("utf-8", "replace")
+                    if _ABSOLUTE.match(text):
+                        found[name] = text
     return found
 
 

@@ -9,13 +9,14 @@ import json
 from collections.abc import Iterable, Iterator
 from typing import Any
 
-from tfstrip_core.codecs import saved_model
+from tfstrip_core.codecs import jsontext, saved_model
 from tfstrip_core.codecs.components import components
 from tfstrip_core.codecs.protos import saved_model_pb2 as pb
 from tfstrip_core.codecs.saved_model import SavedModel
 from tfstrip_core.containers import saved_closure, saved_saver
 from tfstrip_core.containers.saved_closure import Graph
 from tfstrip_core.containers.saved_objects import Objects, edge, places
+from tfstrip_core.errors import Unreadable
 
 Statement = tuple[str, str, str]  # kind of part, name, value
 
@@ -29,8 +30,10 @@ def of_graph(held: Graph, objects: Objects | None, entries: Any) -> Iterator[Sta
     for signature in saved_closure.signatures(meta):
         yield "attribute", f"{place}@signature {signature.key}", _digest([signature])
     nodes = saved_closure.main(held, ())
+    filled = {name for asset in saved_closure.assets(meta) for name in saved_closure.tensors_of(asset.tensor_info)}
     for name in sorted(nodes):
-        yield "attribute", f"{place}@node {name}", _digest([_plain(held.nodes[name])])
+        node = _plain(held.nodes[name], ("_class", "value") if name in filled else ("_class",))
+        yield "attribute", f"{place}@node {name}", _digest([node])
     for name in sorted(held.library(nodes)):
         yield "attribute", f"{place}@function {name}", _digest([held.functions[name]])
     keys = objects.keys() if objects else {}
@@ -102,8 +105,8 @@ def split(node: pb.KerasNode) -> tuple[Any, pb.KerasNode]:
     if CONFIG not in node.metadata:
         return None, node
     try:
-        said = json.loads(node.metadata)
-    except ValueError:
+        said = jsontext.parse(node.metadata, f"{saved_model.KERAS}'s entry {node.node_path}")
+    except Unreadable:
         return None, node
     if not isinstance(said, dict) or CONFIG not in said:
         return None, node
@@ -114,13 +117,13 @@ def split(node: pb.KerasNode) -> tuple[Any, pb.KerasNode]:
     return config, rest
 
 
-def _plain(node: Any) -> Any:
-    """Return a node without where it is to lie, which names nodes that may be gone."""
-    if not any(attr.key == "_class" for attr in node.attr):
+def _plain(node: Any, without: tuple[str, ...] = ("_class",)) -> Any:
+    """Return a node without some attributes: by default where it is to lie, which names nodes that may be gone."""
+    if not any(attr.key in without for attr in node.attr):
         return node
     made = type(node)()
     made.CopyFrom(node)
-    kept = [attr for attr in made.attr if attr.key != "_class"]
+    kept = [attr for attr in made.attr if attr.key not in without]
     del made.attr[:]
     made.attr.extend(kept)
     return made
