@@ -94,6 +94,7 @@ def unbound(made: Made) -> None:
 
 REFUSED: dict[str, tuple[Change, str]] = {
     "two graphs": (lambda made: made.message.meta_graphs.add(), "several graphs"),
+    "two graphs of one tag": (lambda made: made.message.meta_graphs.add().CopyFrom(made.meta), "the same tags"),
     "an unknown kind": (lambda made: made.objects.nodes.add(), "unknown kind"),
     "unknown parts": (lambda made: made.objects.nodes[0].MergeFromString(b"\xa2\x06\x05later"), "not known"),
     "a registered saver": (lambda made: setattr(node(made, "w"), "registered_saver", "Custom>mine"), "code of its own"),
