@@ -24,7 +24,7 @@ from saved_made import (
 )
 
 from tfstrip_core import inspect, strip, verify
-from tfstrip_core.codecs import saved_model, sstable
+from tfstrip_core.codecs import meta_graph, saved_model, sstable
 from tfstrip_core.codecs.components import components
 from tfstrip_core.codecs.protos import bundle_pb2, object_graph_pb2
 from tfstrip_core.codecs.protos import meta_graph_pb2 as mg
@@ -255,6 +255,23 @@ def test_messages_as_deep_as_parsers_go(tmp_path: Path, capsys: pytest.CaptureFi
         assert len(raw) < len(message)
         Path(path, "saved_model.pb").write_bytes(message)
         assert judge(capsys, path)[1]["verdict"] == verdict
+
+
+def test_frozen_weights_may_be_larger_than_any_checkpoints_graph(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """What a constant holds says nothing about variables: a model of TensorFlow 1 has hundreds of megabytes of it."""
+    made = Made()
+    del made.objects.nodes[:], made.objects.concrete_functions[:]
+    tensor = mg.Tensor(dtype=1)
+    tensor.MergeFromString(_field(4, bytes(30_000)))
+    made.meta.graph_def.node.add(name="frozen", op="Const", attr=[attr("value", tensor=tensor)])
+    graph_node(made, "y").input.append("^frozen")
+    path, target = made.write(tmp_path / "model"), str(tmp_path / "small")
+    monkeypatch.setattr(meta_graph, "MAX_BYTES", 20_000)
+    strip(path, target)
+    assert Path(target, "saved_model.pb").stat().st_size > 30_000
+    assert verify(path, target).equal
 
 
 NAMES = ("a\nb", "a\0b", "\x1b[2J", "../../x", "\u202egnp", "::error::x", "x" * 5000)

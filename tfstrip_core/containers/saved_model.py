@@ -145,7 +145,7 @@ def _by_names(model: _Model, tensors: list[Tensor]) -> State:
     metas = list(model.saved.message.meta_graphs)
     largest = max(metas, key=lambda meta: len(meta.graph_def.node))
     slices = {key: entry.slices for key, entry in model.entries.items() if entry.slices}
-    _, said = named_state.judge(tensors, meta_graph.parse(largest.SerializeToString()), slices)
+    _, said = named_state.judge(tensors, meta_graph.parse(_outline(largest)), slices)
     findings: list[Finding] = []
     sizes = {tensor.name: tensor.bytes for tensor in tensors}
     rest = [tensor.name for tensor in tensors if tensor.name not in reached]
@@ -160,6 +160,18 @@ def _by_names(model: _Model, tensors: list[Tensor]) -> State:
     roles: dict[str, Role] = dict.fromkeys(sizes, "weight")
     roles.update((name, _ROLES.get(found.rule, "undecided")) for found in findings for name in found.tensors)
     return State(roles, tuple(findings))
+
+
+def _outline(meta: pb.MetaGraph) -> bytes:
+    """Return a graph without functions, and without the contents of constants but for names: weights may be frozen."""
+    made = pb.MetaGraph()
+    made.CopyFrom(meta)
+    made.graph_def.ClearField("library")
+    for node in made.graph_def.node:
+        for attr in node.attr if node.op == "Const" else ():
+            if attr.value.HasField("tensor") and attr.value.tensor.dtype != tensor_bundle.STRING:
+                attr.value.tensor.Clear()
+    return bytes(made.SerializeToString())
 
 
 _ROLES: dict[str, Role] = {"TFS101": "optimizer", "TFS103": "counter", "TFS106": "average"}
