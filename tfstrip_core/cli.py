@@ -204,13 +204,10 @@ def _strip(arguments: argparse.Namespace) -> int:
 
 def _replaced(source: str) -> list[str]:
     """Return the files that a strip in place of the model replaces, once what an interrupted one began is done."""
-    from tfstrip_core import containers
-    from tfstrip_core.discover import look
-    from tfstrip_core.verbs.strip import files, recover
+    from tfstrip_core.verbs.strip import recover, replaced
 
-    recover(f"{look(source).file}.index")  # a checkpoint's prefix may be empty
-    model = look(source)
-    return [*files(source), *(containers.container(model.kind).beside(model.file, model.file))]
+    recover(source)
+    return replaced(source)
 
 
 def _verify(arguments: argparse.Namespace) -> int:

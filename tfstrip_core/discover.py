@@ -9,6 +9,7 @@ import os
 import stat
 
 from tfstrip_core import containers
+from tfstrip_core.codecs import saved_layout
 from tfstrip_core.errors import Pointer, Refused, TfstripError, Unreadable, Unsupported
 
 TYPE_CHECKING = False
@@ -19,7 +20,7 @@ if TYPE_CHECKING:
 _STATE = "checkpoint"  # what TensorFlow calls the file that names the checkpoints beside it
 _WORKSHOP = ".tfstrip-"  # how the names of the directories begin in which results are built
 # What has several files that each name it.
-_SEVERAL = (containers.CHECKPOINT, containers.TABLE, containers.POINTER)
+_SEVERAL = (containers.CHECKPOINT, containers.TABLE, containers.SAVED_MODEL, containers.POINTER)
 
 
 class Found:
@@ -103,7 +104,7 @@ def discover(paths: Iterable[str]) -> Iterator[Found]:
     """Yield what each path names: itself, or for a directory that is no model every model below it.
 
     A directory is walked in sorted order, without .git and without following symlinks; what is no model in it is
-    left out, and a directory without any model is one candidate of kind "".
+    left out, and a directory without any model is one candidate of kind "". A SavedModel may hold others.
     """
     seen: set[str] = set()  # one checkpoint may be named by each of its files
     for path in paths:
@@ -111,6 +112,8 @@ def discover(paths: Iterable[str]) -> Iterator[Found]:
             several = list(_walk(path)) or [Found(path, "")]
         else:
             several = list(_of_state_file(path)) or [look(path)]
+            if several[0].kind == containers.SAVED_MODEL and os.path.isdir(path):
+                several += _walk(path)
         for found in several:
             once = os.path.normpath(f"{found.file}.index" if found.kind == containers.CHECKPOINT else found.path)
             if found.kind not in _SEVERAL or once not in seen:
@@ -147,14 +150,19 @@ def look(path: str) -> Found:
 
 def _look_into(path: str) -> Found:
     """Return what a regular file is."""
+    top = saved_layout.owner(path)
+    if top is not None:
+        return _directory(top, containers.SAVED_MODEL)
     try:
         kind = containers.recognise(path)
     except OSError as error:
         return Found(path, "", error=_unreadable(error))
-    if kind == containers.SAVED_MODEL:
-        return Found(os.path.dirname(path) or ".", containers.SAVED_MODEL)
+    if kind in ("", containers.POINTER):
+        top = saved_layout.owner(path, assets=True)
+        if top is not None:
+            return _directory(top, containers.SAVED_MODEL)
     if kind == containers.TABLE and path.endswith(".index"):
-        return _of_saved_model(path) or _checkpoint(path.removesuffix(".index"))
+        return _checkpoint(path.removesuffix(".index"))
     prefix = _prefix_of(path)
     if prefix is not None and kind in ("", containers.POINTER) and os.path.isfile(f"{prefix}.index"):
         found = _look_into(f"{prefix}.index")
@@ -165,17 +173,6 @@ def _look_into(path: str) -> Found:
     if kind == containers.POINTER:
         return _follow(path)
     return _unsupported(path, kind) if kind in containers.UNSUPPORTED else Found(path, kind)
-
-
-def _of_saved_model(path: str) -> Found | None:
-    """Return the SavedModel whose variables' index `path` is."""
-    folder, name = os.path.split(os.path.abspath(path))
-    top = os.path.dirname(folder)
-    if name != "variables.index" or os.path.basename(folder) != "variables":
-        return None
-    if not os.path.isfile(os.path.join(top, "saved_model.pb")):
-        return None
-    return Found(os.path.normpath(os.path.join(os.path.dirname(path), os.pardir)), containers.SAVED_MODEL)
 
 
 def _prefix_of(path: str) -> str | None:
@@ -197,27 +194,24 @@ def _is_table(path: str) -> bool:
 
 def _checkpoint(prefix: str) -> Found:
     path = prefix if os.path.basename(prefix) else f"{prefix}.index"
-    error = None
-    if _is_half_replaced(prefix):
-        error = Unreadable(
-            "an interrupted strip left it half replaced", "run tfstrip strip --in-place on it again, which completes it"
-        )
-    return Found(path, containers.CHECKPOINT, file=prefix, error=error)
+    return Found(path, containers.CHECKPOINT, file=prefix, error=_half_replaced(prefix))
 
 
-def _is_half_replaced(prefix: str) -> bool:
+def _half_replaced(prefix: str) -> Unreadable | None:
+    """Return what to say of files called `prefix` + ending where an interrupted strip has not moved all of them."""
     folder, base = os.path.split(prefix)
     try:
         beside = os.listdir(folder or ".")
     except OSError:  # a directory may be open to who knows its names
-        return False
+        return None
     for name in beside:
         if name.startswith(_WORKSHOP):
             from tfstrip_core import journal
 
             if journal.is_unfinished(os.path.join(folder, name), base):
-                return True
-    return False
+                remedy = "run tfstrip strip --in-place on it again, which completes it"
+                return Unreadable("an interrupted strip left it half replaced", remedy)
+    return None
 
 
 def _of_state_file(path: str) -> Iterator[Found]:
@@ -245,7 +239,9 @@ def _of_state_file(path: str) -> Iterator[Found]:
 
 
 def _directory(path: str, kind: str) -> Found:
-    return Found(path, kind) if kind == containers.SAVED_MODEL else _unsupported(path, kind)
+    if kind == containers.SAVED_MODEL:
+        return Found(path, kind, error=_half_replaced(os.path.join(path, "")))
+    return _unsupported(path, kind)
 
 
 def _unsupported(path: str, kind: str) -> Found:
@@ -272,13 +268,15 @@ def _kind_of_directory(names: Iterable[str]) -> str:
 
 def _walk(top: str) -> Iterator[Found]:
     locked: list[OSError] = []
-    checkpoints: set[str] = set()
+    several: set[str] = set()  # each of their files leads to them
     for folder, folders, files in os.walk(top, onerror=locked.append):
         folders[:] = sorted(name for name in folders if name != ".git" and not name.startswith(_WORKSHOP))
         kind = _kind_of_directory(files)
         if kind:
-            folders.clear()
             yield _directory(os.path.normpath(folder), kind)
+            several.add(os.path.normpath(folder))
+        if kind and kind != containers.SAVED_MODEL:
+            folders.clear()
             continue
         for name in sorted(files):
             path = os.path.normpath(os.path.join(folder, name))
@@ -286,9 +284,9 @@ def _walk(top: str) -> Iterator[Found]:
                 found = _look_into(path) if stat.S_ISREG(os.lstat(path).st_mode) else None
             except OSError:
                 continue  # gone since the directory was listed
-            if found and (found.kind or found.error) and found.path not in checkpoints:
+            if found and (found.kind or found.error) and found.path not in several:
                 if found.kind in _SEVERAL:
-                    checkpoints.add(found.path)
+                    several.add(found.path)
                 yield found
     for error in locked:
         yield Found(os.fsdecode(error.filename), "", error=_unreadable(error))

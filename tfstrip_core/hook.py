@@ -88,10 +88,9 @@ def _fix(found: "list[Found]", require_lfs: bool) -> int:
 
 def _fix_one(item: "Found", inventory: "Inventory") -> int:
     """Strip one refused model in place, if that needs no decision of the user's."""
-    from tfstrip_core import containers
     from tfstrip_core.replace import git_has
     from tfstrip_core.reports import text
-    from tfstrip_core.verbs.strip import files, strip
+    from tfstrip_core.verbs.strip import replaced, strip
 
     path = item.path
     if item.stored:
@@ -104,7 +103,7 @@ def _fix_one(item: "Found", inventory: "Inventory") -> int:
         _say(f"{printable(path)}: left as it is; if that is training state, run {text.fix(inventory)}")
         return 1
     try:
-        old = [*files(path), *containers.container(item.kind).beside(item.file, item.file)]
+        old = replaced(path)
         known = [file for file in old if git_has(file)]
         result = strip(path, in_place=True)
     except TfstripError as error:
@@ -119,7 +118,7 @@ def _fix_one(item: "Found", inventory: "Inventory") -> int:
     if known == old:
         print(f"  before you git add it, the old one comes back with {text.restore(*old)}")
     # git add knows of no file that is gone and that git never had
-    now = dict.fromkeys([*files(path), *(file for file in old if os.path.lexists(file) or file in known)])
+    now = dict.fromkeys([*replaced(path), *(file for file in old if os.path.lexists(file) or file in known)])
     print(f"  now: {text.add(*now)}, and commit again")
     return 1
 

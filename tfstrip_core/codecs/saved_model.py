@@ -13,15 +13,14 @@ from typing import Any, TypeVar
 from google.protobuf.message import DecodeError
 from google.protobuf.unknown_fields import UnknownFieldSet
 
-from tfstrip_core.codecs import object_graph, tensor_bundle
+from tfstrip_core.codecs import object_graph, saved_layout, tensor_bundle
 from tfstrip_core.codecs.protos import saved_model_pb2 as pb
 from tfstrip_core.codecs.tensor_bundle import Bundle
 from tfstrip_core.codecs.wire import check_parts
 from tfstrip_core.errors import Pointer, Refused, Unreadable, Unsupported
 
-PB, TEXT, FINGERPRINT, KERAS = "saved_model.pb", "saved_model.pbtxt", "fingerprint.pb", "keras_metadata.pb"
-VARIABLES = os.path.join("variables", "variables")
-DEBUG = "debug"
+PB, TEXT, FINGERPRINT, KERAS = saved_layout.PB, saved_layout.TEXT, saved_layout.FINGERPRINT, saved_layout.KERAS
+VARIABLES, DEBUG = saved_layout.VARIABLES, saved_layout.DEBUG
 SERVE, TRAIN = "serve", "train"
 MAX_BYTES = (1 << 31) - 1  # protocol buffers have no larger messages
 MAX_PARTS = 8_000_000
@@ -222,13 +221,3 @@ def concrete_names(node: pb.Object) -> Iterator[str]:
         yield node.bare_concrete_function.concrete_function_name
     elif node.HasField("captured_tensor"):
         yield node.captured_tensor.concrete_function
-
-
-def files(path: str) -> Iterator[str]:
-    """Yield the paths of the model's files, relative to it, in a fixed order; symlinked folders are not entered."""
-    for folder, folders, names in os.walk(path):
-        folders.sort()
-        for name in sorted(names):
-            file = os.path.join(folder, name)
-            if os.path.isfile(file):
-                yield os.path.relpath(file, path)
