@@ -105,7 +105,12 @@ def _bundle(path: str) -> Bundle | None:
         with open(os.path.join(folder, name), "rb", buffering=0) as file:
             if name.startswith("variables.") and file.read(len(_POINTER)) == _POINTER:
                 raise _pointer(f"variables/{name}")
-    return tensor_bundle.read(prefix)
+    try:
+        return tensor_bundle.read(prefix)
+    except Unreadable as error:
+        if "variables." in error.cause:  # it names a file already
+            raise
+        raise Unreadable(f"its file {VARIABLES}.index cannot be read: {error.cause}", error.remedy) from None
 
 
 def _parsed(kind: Callable[[], _Message], proto: bytes, name: str) -> _Message:
