@@ -183,4 +183,4 @@ def test_the_hook_skips_links(path: str, tmp_path: Path, capsys) -> None:
     for command in ("check", "fix"):
         assert hook.main([command, str(tmp_path / "link")]) == 0
         assert "a symlink, skipped" in capsys.readouterr().err
-    assert list(discover([str(tmp_path / "link")]))[0].kind == "saved-model"
+    assert next(discover([str(tmp_path / "link")])).kind == "saved-model"

@@ -1,4 +1,4 @@
-"""What lies where a stripped SavedModel is to go: an older model is replaced as a whole, nothing else is ever removed."""
+"""What lies where a stripped SavedModel is to go: an older model is replaced as a whole, nothing else ever."""
 
 import os
 import shutil
@@ -40,7 +40,7 @@ def test_an_empty_directory_is_as_good_as_none(tmp_path: Path, capsys) -> None:
 
 
 def test_an_older_model_is_replaced_as_a_whole(tmp_path: Path, capsys) -> None:
-    """With --force alone; assets and shards that the new one lacks do not stay, and files that both have are renewed."""
+    """With --force alone; assets and shards that the new one lacks go, and files that both have are renewed."""
     path, target = made(tmp_path / "model"), tmp_path / "out"
     (tmp_path / "model" / "labels.txt").write_text("new")
     strip(path, str(tmp_path / "fresh"))
@@ -154,7 +154,7 @@ def test_a_rename_that_fails_leaves_the_old_one(tmp_path: Path, capsys, monkeypa
     ids=["killed", "other", "terminated"],
 )
 def test_at_any_line_the_target_is_whole_or_is_made_so(signal: int, last: str, step: int, tmp_path: Path) -> None:
-    """The old model is there, or the new one, or for a moment none, which the next run ends, whatever it strips there."""
+    """The old model is there, or the new one, or for a moment none, which the next run ends, whatever it strips."""
     step = int(os.environ.get("TFSTRIP_CRASH_STEP", step))
     source, folder = tmp_path / "source", tmp_path / "folder"
     made(source / "model")
