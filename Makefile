@@ -51,6 +51,7 @@ writers:
 	$(PYTHON) tests/fixtures/writers.py
 
 bench: $(VENV)/.test
+	$(PIP) --no-deps tf_keras
 	$(BIN)/python benchmarks/run.py
 
 crashes: $(VENV)/.test

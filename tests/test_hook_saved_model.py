@@ -2,7 +2,6 @@
 
 import os
 import re
-import shlex
 import subprocess
 from pathlib import Path
 
@@ -86,11 +85,12 @@ def test_the_command_says_how_to_get_the_old_one_back(git, capsys) -> None:  # n
     assert main(["strip", "--in-place", "m"]) == 0
     err = capsys.readouterr().err
     assert "until you git add it, the old one comes back with git -C m restore -- saved_model.pb" in err
-    subprocess.run(shlex.split(err.partition("comes back with ")[2]), check=True, capture_output=True)
+    assert "to keep the new one: git add -- m/saved_model.pb" in err
+    subprocess.run(command(err, "comes back with "), check=True, capture_output=True)
     assert content(Path("m")) | content(Path("m/variables")) == before
     Path("m/fingerprint.pb").write_bytes(b"changed")
     assert main(["strip", "--in-place", "m"]) == 0
-    assert "git does not have the old one, it is gone" in capsys.readouterr().err
+    assert "git does not have all of the old one: fingerprint.pb cannot come back" in capsys.readouterr().err
 
 
 @pytest.mark.e2e

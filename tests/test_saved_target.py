@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 from hostile import assert_one_sentence, run
-from saved_made import Made, files
+from saved_made import files
 from test_journal import OTHER
 from test_saved_place import SHOP, everything, killed, left, made
 
@@ -237,20 +237,22 @@ def test_a_file_that_is_added_to_the_target_meanwhile_is_kept(tmp_path: Path, ca
     assert (target / "mine").exists()
 
 
-def test_a_folder_that_is_a_symlink_is_not_lost_silently(tmp_path: Path, capsys) -> None:
-    """Its files would be missing in the result; those of linked variables are read and come along."""
-    path = made(tmp_path / "model")
-    for name in ("assets", "variables"):
-        os.replace(tmp_path / "model" / name, tmp_path / name)
-        os.symlink(tmp_path / name, tmp_path / "model" / name)
-    assert "its folder assets is a symlink" in refused(capsys, path, str(tmp_path / "out"))
-    (tmp_path / "model" / "assets").unlink()
-    strip(path, str(tmp_path / "out"))
-    strip(str(tmp_path / "out"), str(tmp_path / "copy"))
-    assert files(str(tmp_path / "copy")) == files(str(tmp_path / "out"))
-    clean = Made().write(tmp_path / "clean")
-    strip(clean, in_place=True)
-    os.replace(tmp_path / "clean" / "variables", tmp_path / "store")
-    os.symlink(tmp_path / "store", tmp_path / "clean" / "variables")
-    strip(clean, str(tmp_path / "same"))
-    assert inspect(str(tmp_path / "same")).verdict == "clean"
+def test_what_is_left_out_is_not_lost_silently(tmp_path: Path, capsys) -> None:
+    """The user's links that lead elsewhere: what they lead to is not published unasked; the model's own are refused."""
+    path, target = made(tmp_path / "model"), tmp_path / "out"
+    (tmp_path / "secret").mkdir()
+    (tmp_path / "secret" / "key").touch()
+    os.symlink("../secret", tmp_path / "model" / "data")
+    os.symlink("../secret/key", tmp_path / "model" / "README.md")
+    os.symlink("saved_model.pb", tmp_path / "model" / "same")
+    code, _, err = run(capsys, "strip", path, "-o", str(target))
+    assert code == 0, err
+    for name in ("data", "README.md"):
+        assert f"{target}: the link {name} in its directory is left out: it leads elsewhere" in err
+    assert sorted(os.listdir(target)) == ["assets", "same", "saved_model.pb", "variables"]
+    assert run(capsys, "strip", path, "--in-place")[2].count("left out") == 0
+    os.symlink("../../secret/key", tmp_path / "model" / "assets" / "x")
+    assert "its file assets/x is a link" in refused(capsys, path, str(tmp_path / "more"))
+    (tmp_path / "model" / "assets" / "x").unlink()
+    os.symlink("../../secret", tmp_path / "model" / "assets" / "x")
+    assert "its folder assets/x is a symbolic link" in refused(capsys, path, str(tmp_path / "more"))

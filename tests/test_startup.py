@@ -15,8 +15,15 @@ HEAVY = {"argparse", "dataclasses", "github", "h5py", "inspect", "json", "keras"
     "shutil", "signal", "subprocess", "tempfile", "tensorflow", "typing", "zipfile",
 }  # fmt: skip
 
-HOOK = {"tfstrip_core", "tfstrip_core.errors", "tfstrip_core.discover", "tfstrip_core.containers"}
-HOOK |= {"tfstrip_core.codecs", "tfstrip_core.codecs.saved_layout"}  # by names, where a file's SavedModel is
+HOOK = {
+    "tfstrip_core",
+    "tfstrip_core.errors",
+    "tfstrip_core.discover",
+    "tfstrip_core.beside",
+    "tfstrip_core.containers",
+    "tfstrip_core.codecs",
+    "tfstrip_core.codecs.saved_layout",
+}
 
 
 def imported(folder: Path, *words: str) -> set[str]:
@@ -82,7 +89,7 @@ def test_checking_a_model_draws_nothing_and_needs_no_framework(module: str, file
 
 @pytest.mark.parametrize("form", ["checkpoint", "saved model"])
 def test_a_strip_without_averages_needs_no_arrays(form: str, tmp_path: Path) -> None:
-    """Numpy and h5py are half of a start; a strip of what TensorFlow wrote has use for neither."""
+    """Both numpy and h5py are half of a start; a strip of what TensorFlow wrote has use for neither."""
     model = Made()
     model.object("_momentums", "trackable_list_wrapper")
     model.child("optimizer", _momentums="_momentums")

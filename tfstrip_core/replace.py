@@ -160,7 +160,8 @@ def check_target(source: str, target: str, endings: Sequence[str], force: bool) 
         _check_directory(source, target, endings, force)
         endings = ()
     elif os.path.isdir(target):
-        raise UsageError(f"the target {target} is a directory", "name the file to write")
+        what = "file" if endings == ("",) else "file or the prefix"
+        raise UsageError(f"the target {target} is a directory", f"name the {what} to write in it")
     for ending in endings:
         file = target + ending
         if os.path.lexists(file):
@@ -281,6 +282,9 @@ def put_in_place(built: str, source: str, seen: Stamps, endings: Sequence[str]) 
     Raises CannotReplace where the source is not what was read any more, or where its owner cannot be kept.
     """
     for ending in endings:
+        if ending not in seen and os.path.lexists(source + ending) and not _is_same(built + ending, source + ending):
+            name = os.path.basename(source + ending)
+            raise CannotReplace(f"{name} is in its way, which its index does not use", "move that file elsewhere")
         alike = (old for old in seen if old.partition("-")[0] == ending.partition("-")[0])  # another shard
         _inherit(built + ending, source + (ending if ending in seen else next(alike, next(iter(seen)))))
     linked = any(os.path.islink(source + ending) for ending in seen)
@@ -300,6 +304,13 @@ def _check_folders(shop: str, source: str, endings: Iterable[str]) -> None:
             raise CannotReplace(f"its folder {folder} is on another disk", "write to another directory with -o")
         if not os.access(folder, os.W_OK | os.X_OK):
             raise CannotReplace(f"its folder {folder} is not writable", "write to another directory with -o")
+
+
+def _is_same(built: str, there: str) -> bool:
+    """Return whether a file is already what is to take its place: git brought the rest of an old checkpoint back."""
+    import filecmp
+
+    return os.path.isfile(there) and not os.path.islink(there) and filecmp.cmp(built, there, shallow=False)
 
 
 def _inherit(built: str, source: str) -> None:

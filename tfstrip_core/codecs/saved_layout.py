@@ -7,6 +7,8 @@ from __future__ import annotations
 
 import os
 
+from tfstrip_core.errors import Refused, Unreadable
+
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -41,34 +43,49 @@ def is_part(name: str) -> bool:
 def files(path: str) -> Iterator[str]:
     """Yield the paths of the files in the model's directory, relative to it, in a fixed order.
 
-    Folders that are SavedModels of their own are left out, and .git; symlinked folders are entered for the model's own
-    files only.
+    Folders that are SavedModels of their own are left out, .git, and the user's own links that lead elsewhere. Raises
+    Unreadable for a folder of the model that is a link, and Refused for a file of it that is a link out of the
+    directory, unless saved_model.pb is one too, as in caches that keep all contents elsewhere.
     """
+    for name, leads_elsewhere in _entries(path):
+        if not leads_elsewhere:
+            yield name
+        elif is_part(name) and os.path.isdir(os.path.join(path, name)):
+            raise Unreadable(f"its folder {name} is a symbolic link", "put the folder itself there")
+        elif is_part(name):
+            raise Refused(f"its file {name} is a link that leads out of its directory", "put a copy there")
+
+
+def links(path: str) -> Iterator[str]:
+    """Yield the links that `files` leaves out."""
+    for name, leads_elsewhere in _entries(path):
+        if leads_elsewhere:
+            yield name
+
+
+def _entries(path: str) -> Iterator[tuple[str, bool]]:
+    """Yield each file's path, and whether it is a link that is not followed: to a folder, or out of the directory."""
+    top = os.path.realpath(path)
+    cached = os.path.islink(os.path.join(path, PB))
     for folder, folders, names in os.walk(path):
         inside = os.path.relpath(folder, path)
-        if PB in names and inside != os.curdir and inside.split(os.sep)[0] not in ASSETS:
+        if PB in names and inside != os.curdir and inside.split(os.sep, 1)[0] not in ASSETS:
             folders.clear()
             continue
         folders[:] = sorted(name for name in folders if not _is_foreign(name))
-        for link in (name for name in folders if os.path.islink(os.path.join(folder, name))):
-            below = (
-                os.path.normpath(os.path.join(inside, link, name)) for name in os.listdir(os.path.join(folder, link))
-            )
-            yield from sorted(name for name in below if is_own(name) and os.path.isfile(os.path.join(path, name)))
-        for name in sorted(names):
-            if os.path.isfile(os.path.join(folder, name)) and not _is_foreign(name):
-                yield os.path.normpath(os.path.join(inside, name))
+        for name in (*folders, *sorted(names)):
+            file, shown = os.path.join(folder, name), os.path.normpath(os.path.join(inside, name))
+            linked = os.path.islink(file)
+            if _is_foreign(name) or (os.path.isdir(file) and not linked):
+                continue
+            if linked and (os.path.isdir(file) or not (cached or _is_within(os.path.realpath(file), top))):
+                yield shown, True
+            elif os.path.isfile(file):
+                yield shown, False
 
 
-def linked_folder(path: str) -> str | None:
-    """Return a folder of the user's that is a symlink, so that `files` leaves out what is in it; None for none."""
-    for folder, folders, _ in os.walk(path):
-        folders[:] = sorted(name for name in folders if not _is_foreign(name))
-        for name in folders:
-            inside = os.path.relpath(os.path.join(folder, name), path)
-            if os.path.islink(os.path.join(path, inside)) and inside not in ("variables", "debug"):
-                return inside
-    return None
+def _is_within(path: str, folder: str) -> bool:
+    return os.path.commonpath([path, folder]) == folder
 
 
 def _is_foreign(name: str) -> bool:

@@ -20,6 +20,7 @@ from tfstrip_core.codecs.window import blocks, same
 from tfstrip_core.containers import (
     named_state,
     saved_closure,
+    saved_code,
     saved_graph_write,
     saved_objects,
     saved_objects_write,
@@ -30,7 +31,7 @@ from tfstrip_core.containers.object_state import State
 from tfstrip_core.containers.saved_closure import Graph
 from tfstrip_core.containers.saved_objects import Objects
 from tfstrip_core.containers.saved_saver import Bindings
-from tfstrip_core.errors import Refused, UsageError
+from tfstrip_core.errors import Refused, UsageError, printable
 from tfstrip_core.inventory import INFERENCE, Contents, Finding, Inventory, Key, Part, Plan, Role, Scope, Tensor
 
 FORMAT = "saved-model"
@@ -88,7 +89,8 @@ def _served(saved: SavedModel, scope: Scope) -> list[pb.MetaGraph]:
 
 def _check_asset(name: str) -> None:
     """Raise Refused for an asset elsewhere; one that is missing is missed only by what reads it."""
-    if os.path.isabs(name) or ".." in name.replace("\\", "/").split("/"):
+    outside = os.path.isabs(name) or ".." in name.replace("\\", "/").split("/") or re.match(r"\\|[A-Za-z]:", name)
+    if outside or "\0" in name:
         raise Refused(f"the SavedModel has an asset {name!r} outside its folder", "do not load this model")
 
 
@@ -184,9 +186,17 @@ def _about_files(model: _Model) -> Iterator[Finding]:
     for node in keras:
         subject = f"{saved_model.KERAS}#{node.node_path}"
         yield Finding("TFS201", subject, 0, "the arguments of compile()")
+    yield from saved_code.of_keras(model.saved)
+    told = {found.subject: found for held in model.graphs for found in saved_code.of_graph(held)}
+    yield from told.values()
+    message = "debug information with the absolute paths of the writer's source files"
     if os.path.isfile(os.path.join(model.saved.path, saved_model.DEBUG)):
-        message = "debug information with the absolute paths of the writer's source files"
         yield Finding("TFS401", os.path.dirname(saved_model.DEBUG), 0, message)
+    if any(held.meta.graph_def.debug_info for held in model.graphs):
+        yield Finding("TFS401", saved_model.PB, 0, message)
+    for held in model.graphs:
+        for name, text in saved_closure.local_paths(held).items():
+            yield Finding("TFS401", name, 0, f"the absolute path that an asset had, {printable(text)}")
 
 
 def beside(_path: str, _target: str) -> dict[str, bytes]:
@@ -196,9 +206,9 @@ def beside(_path: str, _target: str) -> dict[str, bytes]:
 
 def check_whole(path: str) -> None:
     """Read every tensor against its checksum; raises Unreadable where one is damaged."""
-    saved = saved_model.read(path)
-    if saved.bundle:
-        tensor_bundle.check_whole(saved.bundle)
+    bundle = saved_model.variables(path)
+    if bundle:
+        tensor_bundle.check_whole(bundle)
 
 
 def _none() -> Iterator[bytes]:
@@ -317,3 +327,9 @@ def _notes(plan: Plan, model: _Model) -> Iterator[str]:
         yield "its saver restores every variable that its signatures read, which the original's did not"
     if plan.scope.profile == "serving" and model.saved.keras:
         yield "its keras_metadata.pb is left out: Keras can no longer load what only serves"
+    bundle = model.saved.bundle
+    known = {os.path.relpath(name, model.saved.path) for name in bundle.files} if bundle else set()
+    known |= {saved_model.PB, saved_model.FINGERPRINT, saved_model.KERAS, saved_model.DEBUG}
+    for name in saved_layout.files(model.saved.path):
+        if saved_layout.is_own(name) and name not in known:
+            yield f"its file {name} is left out: no loader reads it"

@@ -9,12 +9,14 @@ import json
 from collections.abc import Iterable, Iterator
 from typing import Any
 
-from tfstrip_core.codecs import saved_model
+from tfstrip_core.codecs import jsontext, saved_model
+from tfstrip_core.codecs.components import components
 from tfstrip_core.codecs.protos import saved_model_pb2 as pb
 from tfstrip_core.codecs.saved_model import SavedModel
 from tfstrip_core.containers import saved_closure, saved_saver
 from tfstrip_core.containers.saved_closure import Graph
-from tfstrip_core.containers.saved_objects import Objects, edge, is_empty, is_holder
+from tfstrip_core.containers.saved_objects import Objects, edge, places
+from tfstrip_core.errors import Unreadable
 
 Statement = tuple[str, str, str]  # kind of part, name, value
 
@@ -28,8 +30,10 @@ def of_graph(held: Graph, objects: Objects | None, entries: Any) -> Iterator[Sta
     for signature in saved_closure.signatures(meta):
         yield "attribute", f"{place}@signature {signature.key}", _digest([signature])
     nodes = saved_closure.main(held, ())
+    filled = {name for asset in saved_closure.assets(meta) for name in saved_closure.tensors_of(asset.tensor_info)}
     for name in sorted(nodes):
-        yield "attribute", f"{place}@node {name}", _digest([_plain(held.nodes[name])])
+        node = _plain(held.nodes[name], ("_class", "value") if name in filled else ("_class",))
+        yield "attribute", f"{place}@node {name}", _digest([node])
     for name in sorted(held.library(nodes)):
         yield "attribute", f"{place}@function {name}", _digest([held.functions[name]])
     keys = objects.keys() if objects else {}
@@ -43,9 +47,10 @@ def of_objects(held: Graph, objects: Objects) -> Iterator[Statement]:
     """Yield what the object graph says of each object that is more than an empty place."""
     message = objects.message
     concrete = {entry.key: entry for entry in message.concrete_functions}
-    places = {n for n, node in enumerate(message.nodes) if is_empty(node) or is_holder(message, n)}
+    blank = places(message)
+    closures = _closures(held)
     for number, node in enumerate(message.nodes):
-        if number in places:
+        if number in blank:
             continue
         bare = pb.Object()
         bare.CopyFrom(node)
@@ -53,15 +58,26 @@ def of_objects(held: Graph, objects: Objects) -> Iterator[Statement]:
             bare.ClearField(name)
         yield "attribute", f"#{number}@kind", _digest([bare])
         for child in node.children:
-            if child.node_id not in places:
+            if child.node_id not in blank:
                 yield "group", edge(message, number, child.local_name, child.node_id), ""
         yield from _needs(number, node, objects)
         for name in saved_model.concrete_names(node):
-            reached = [held.functions[inner] for inner in sorted(held.library((), (name,)))]
-            yield "attribute", f"#{number}@function {name}", _digest([concrete[name], *reached])
+            yield "attribute", f"#{number}@function {name}", f"{_digest([concrete[name]])} {closures[name]}"
         if node.HasField("constant"):
-            nodes = held.ancestors([node.constant.operation])
-            yield "attribute", f"#{number}@constant", _digest(_plain(held.nodes[name]) for name in sorted(nodes))
+            yield "attribute", f"#{number}@constant", _digest([_plain(held.nodes[node.constant.operation])])
+
+
+def _closures(held: Graph) -> dict[str, str]:
+    """Return for each function a digest of it and all that it calls, at any depth."""
+    found: dict[str, str] = {}
+    calls = {name: [other for other in called if other in held.calls] for name, called in held.calls.items()}
+    for group in components(calls, calls.__getitem__):
+        inside = set(group)
+        called = {found[other] for name in group for other in calls[name] if other not in inside}
+        bodies = _digest(held.functions[name] for name in sorted(group))
+        whole = _hashed(" ".join([bodies, *sorted(called)]).encode())
+        found.update(dict.fromkeys(group, whole))
+    return found
 
 
 def _needs(number: int, node: pb.Object, objects: Objects) -> Iterator[Statement]:
@@ -89,8 +105,8 @@ def split(node: pb.KerasNode) -> tuple[Any, pb.KerasNode]:
     if CONFIG not in node.metadata:
         return None, node
     try:
-        said = json.loads(node.metadata)
-    except ValueError:
+        said = jsontext.parse(node.metadata, f"{saved_model.KERAS}'s entry {node.node_path}")
+    except Unreadable:
         return None, node
     if not isinstance(said, dict) or CONFIG not in said:
         return None, node
@@ -101,24 +117,24 @@ def split(node: pb.KerasNode) -> tuple[Any, pb.KerasNode]:
     return config, rest
 
 
-def _plain(node: Any) -> Any:
-    """Return a node without where it is to lie, which names nodes that may be gone."""
-    if not any(attr.key == "_class" for attr in node.attr):
+def _plain(node: Any, without: tuple[str, ...] = ("_class",)) -> Any:
+    """Return a node without some attributes: by default where it is to lie, which names nodes that may be gone."""
+    if not any(attr.key in without for attr in node.attr):
         return node
     made = type(node)()
     made.CopyFrom(node)
-    kept = [attr for attr in made.attr if attr.key != "_class"]
+    kept = [attr for attr in made.attr if attr.key not in without]
     del made.attr[:]
     made.attr.extend(kept)
     return made
 
 
 def _digest(messages: Iterable[Any]) -> str:
+    contents = [message.SerializeToString(deterministic=True) for message in messages]
+    return _hashed(b"".join(part for content in contents for part in (len(content).to_bytes(8, "little"), content)))
+
+
+def _hashed(content: bytes) -> str:
     from hashlib import blake2b  # loads OpenSSL, which check has no use for
 
-    digest = blake2b(digest_size=16)
-    for message in messages:
-        content = message.SerializeToString(deterministic=True)
-        digest.update(len(content).to_bytes(8, "little"))
-        digest.update(content)
-    return digest.hexdigest()
+    return blake2b(content, digest_size=16).hexdigest()

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-import shutil
+import tempfile
 from collections.abc import Collection, Iterable, Sequence
 from dataclasses import dataclass
 from dataclasses import replace as with_values
@@ -214,10 +214,14 @@ def _one(job: Job, folder: str, output: str, profile: Profile) -> Artifact:
         sources = files(source)
         seen = replace.stamps("", sources)
         digests = tuple((path, checksums.sha256(path)) for path in sources)
-        model = built.removesuffix(SUFFIX) if job.packed else built
-        result = strip(source, model, profile=profile, ema=job.choices.ema, also=job.choices.also)
-        if job.packed:
-            _pack(model, built)
+        # A folder of its own: the state file beside a checkpoint is neither an artifact nor the next checkpoint's.
+        with tempfile.TemporaryDirectory(prefix="result-", dir=os.path.dirname(folder)) as alone:
+            model = os.path.join(alone, job.name.removesuffix(SUFFIX) if job.packed else job.name)
+            result = strip(source, model, profile=profile, ema=job.choices.ema, also=job.choices.also)
+            if job.packed:
+                _pack(model, built)
+            else:
+                os.rename(model, built)
         if replace.stamps("", sources) != seen:
             raise CannotReplace("it changed while it was being stripped", "run it again")
     except TfstripError as error:
@@ -233,10 +237,6 @@ def _pack(model: str, target: str) -> None:
     made = [*files(model), *([beside] if os.path.isfile(beside) else [])]
     pack(made, target, folder)
     replace.open_mode(target)
-    for file in made:
-        os.unlink(file)
-    if os.path.isdir(model):
-        shutil.rmtree(model)
 
 
 def _write(folder: str, name: str, text: str) -> None:

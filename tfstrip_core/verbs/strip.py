@@ -11,6 +11,7 @@ from dataclasses import replace as with_values
 from typing import TYPE_CHECKING
 
 from tfstrip_core import containers, journal, replace, signals
+from tfstrip_core.beside import without_ending
 from tfstrip_core.codecs import saved_layout
 from tfstrip_core.codecs.window import blocks, same
 from tfstrip_core.containers import average_values
@@ -89,7 +90,7 @@ def _strip(found: Found, target: str | None, choices: Choices, force: bool) -> S
     if target is None:
         replace.check_in_place(replace.every(source, endings))
     else:
-        _check_links(source, endings)
+        _check_name(found, target)
         replace.check_target(source, target, endings, force)
     seen = replace.stamps(source, endings)
     # Before any value is judged or copied: damage is told as what it is, and HDF5's library can crash on it.
@@ -99,7 +100,8 @@ def _strip(found: Found, target: str | None, choices: Choices, force: bool) -> S
     planned = plan(inventory, choices)
     if target is None and not planned.drop:
         proof = _prove(found, found, planned)
-        return _result(inventory, planned, found.path, found.path, size, size, proof, changed=False)
+        result = _result(inventory, planned, found.path, found.path, size, size, proof, changed=False)
+        return with_values(result, notes=found.notes)
     destination = source if target is None else target
     others = target is not None or not replace.is_directory(endings)
     # A directory's result in place is built in it, so that it is on the same disk whatever is mounted where.
@@ -125,10 +127,38 @@ def _strip(found: Found, target: str | None, choices: Choices, force: bool) -> S
             replace.check_target(source, target, made, force)
             replace.put(built, target, made, _there(container, target))
     for file, content in container.beside(source, destination).items():
-        replace.put_text(content, file)
+        name = os.path.basename(file)
+        if content is None:
+            notes.append(f"the file {name} beside it was left alone: it names other checkpoints")
+        else:
+            replace.put_text(content, file)
+            now = "was written and names it" if target else "names only what is here now, without local paths"
+            notes.append(f"the file {name} beside it {now}")
     shown = found.path if target is None else target
     result = _result(inventory, planned, found.path, shown, size, after, proof, changed=True)
-    return with_values(result, notes=tuple(notes))
+    return with_values(result, notes=(*found.notes, *notes))
+
+
+def _check_name(found: Found, target: str) -> None:
+    """Raise UsageError where a target is the name of no file, or of a checkpoint's files and not of the checkpoint."""
+    if found.kind == containers.SAVED_MODEL:
+        return  # a directory it is
+    several = found.kind in (containers.CHECKPOINT, containers.TABLE)
+    what = "prefix" if found.kind == containers.CHECKPOINT else "file"
+    if target.endswith(("/", os.sep)):
+        name = os.path.basename(found.file) or "model"
+        raise UsageError(f"the target {target} is a directory", f"name the {what} to write, such as {target}{name}")
+    prefix = without_ending(target)
+    if several and prefix != target and os.path.basename(target) != os.path.basename(found.file):
+        raise UsageError(f"the target {target} is called like a file of a checkpoint", f"name its prefix: -o {prefix}")
+    # They would hide each other. With --force too: what it replaces is of the source's own form.
+    other = f"{target}.index" if found.kind == containers.TABLE else target
+    if several and os.path.isfile(other) and containers.recognise(other) == containers.TABLE:
+        version = "first" if found.kind == containers.CHECKPOINT else "second"
+        raise UsageError(
+            f"the target has the name of {other}, a checkpoint of the format's {version} version",
+            "remove that first, or name another target",
+        )
 
 
 def _check_unchanged(container: Container, source: str, seen: replace.Stamps, *, others: bool) -> None:
@@ -146,13 +176,6 @@ def _there(container: Container, target: str) -> tuple[str, ...]:
         return container.endings(target)
     except (TfstripError, OSError):
         return ()
-
-
-def _check_links(source: str, endings: Collection[str]) -> None:
-    """Raise UsageError where a model's directory holds what would not come along to another place."""
-    link = saved_layout.linked_folder(source) if replace.is_directory(endings) else None
-    if link is not None:
-        raise UsageError(f"its folder {link} is a symlink, which is not followed", "copy the model first, with cp -rL")
 
 
 def _replaced(endings: Collection[str]) -> tuple[str, ...]:
@@ -208,7 +231,7 @@ def settled(source: str | Found, also: Collection[str] = (), scope: Scope = INFE
     """Return what the model holds, with averages told apart by their values: what inspect says and a look inside."""
     found = _found(source) if isinstance(source, str) else source
     container = containers.container(found.kind)
-    inventory = with_values(container.inventory(found.file, scope), path=found.path)
+    inventory = with_values(container.inventory(found.file, scope), path=found.path, notes=found.notes)
     if not any(average_values.needs_values(finding, also) for finding in inventory.findings):
         return inventory
     with container.contents(found.file) as parts:
@@ -237,6 +260,9 @@ def _build(found: Found, planned: Plan, built: str, *, others: bool) -> tuple[tu
     for ending in copied:
         os.makedirs(os.path.dirname(built + ending), exist_ok=True)
         shutil.copyfile(found.file + ending, built + ending)
+    if others and found.kind == containers.SAVED_MODEL:
+        links = saved_layout.links(found.file)
+        notes += [f"the link {name} in its directory is left out: it leads elsewhere" for name in links]
     endings = container.endings(built)
     for file in replace.every(built, endings):
         replace.open_mode(file)
