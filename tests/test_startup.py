@@ -21,6 +21,8 @@ HOOK = {
     "tfstrip_core.discover",
     "tfstrip_core.beside",
     "tfstrip_core.containers",
+    "tfstrip_core.codecs",
+    "tfstrip_core.codecs.saved_layout",
 }
 
 

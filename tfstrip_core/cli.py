@@ -174,7 +174,7 @@ def _check(arguments: argparse.Namespace) -> int:
 def _strip(arguments: argparse.Namespace) -> int:
     from tfstrip_core.replace import git_has
     from tfstrip_core.reports import document, text
-    from tfstrip_core.verbs.strip import files, settled, strip
+    from tfstrip_core.verbs.strip import replaced, settled, strip
 
     source = arguments.source
     try:
@@ -206,20 +206,17 @@ def _strip(arguments: argparse.Namespace) -> int:
     for line in text.strip_notices(result):
         say(line)
     if result.changed and arguments.in_place:
-        for line in text.replaced(old, in_git, files(source)):
+        for line in text.replaced(old, in_git, replaced(source)):
             say(f"{printable(source)}: {line}")
     return 0
 
 
 def _replaced(source: str) -> list[str]:
     """Return the files that a strip in place of the model replaces, once what an interrupted one began is done."""
-    from tfstrip_core import containers
-    from tfstrip_core.discover import look
-    from tfstrip_core.verbs.strip import files, recover
+    from tfstrip_core.verbs.strip import recover, replaced
 
-    recover(f"{look(source).file}.index")  # a checkpoint's prefix may be empty
-    model = look(source)
-    return [*files(source), *(containers.container(model.kind).beside(model.file, model.file))]
+    recover(source)
+    return replaced(source)
 
 
 def _verify(arguments: argparse.Namespace) -> int:

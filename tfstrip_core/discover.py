@@ -10,6 +10,7 @@ import stat
 
 from tfstrip_core import beside, containers
 from tfstrip_core.beside import Listed
+from tfstrip_core.codecs import saved_layout
 from tfstrip_core.errors import NotAModel, Pointer, Refused, TfstripError, Unreadable, Unsupported
 
 TYPE_CHECKING = False
@@ -18,7 +19,7 @@ if TYPE_CHECKING:
 
 
 # What has several files that each name it.
-_SEVERAL = (containers.CHECKPOINT, containers.TABLE, containers.POINTER)
+_SEVERAL = (containers.CHECKPOINT, containers.TABLE, containers.SAVED_MODEL, containers.POINTER)
 
 
 class Found:
@@ -110,7 +111,7 @@ def discover(paths: Iterable[str]) -> Iterator[Found]:
     """Yield what each path names: itself, or for a directory that is no model every model below it.
 
     A directory is walked in sorted order, without .git and without following symlinks; what is no model in it is
-    left out, and a directory without any model is one candidate of kind "".
+    left out, and a directory without any model is one candidate of kind "". A SavedModel may hold others.
     """
     seen: set[str] = set()  # one checkpoint may be named by each of its files
     listed = Listed()
@@ -120,6 +121,8 @@ def discover(paths: Iterable[str]) -> Iterator[Found]:
         else:
             several = _of_state_file(path, listed)[0] or [look(path, listed)]
             several += [twin for found in several for twin in _twins(found, listed)]
+            if several[0].kind == containers.SAVED_MODEL and os.path.isdir(path):
+                several += _walk(path, listed)
         for found in several:
             once = os.path.normpath(f"{found.file}.index" if found.kind == containers.CHECKPOINT else found.path)
             if found.kind not in _SEVERAL or once not in seen:
@@ -145,7 +148,7 @@ def look(path: str, listed: Listed | None = None) -> Found:
     try:
         if os.path.isdir(path):
             kind = _kind_of_directory(_files(path))
-            return _directory(path, kind) if kind else Found(path, "", error=_no_single_model(path, listed))
+            return _directory(path, kind, listed) if kind else Found(path, "", error=_no_single_model(path, listed))
         if not os.path.lexists(path) and os.path.isfile(f"{path}.index"):
             return _look_into(f"{path}.index", listed)
         folder, base = os.path.split(path)
@@ -186,14 +189,15 @@ def _no_single_model(path: str, listed: Listed) -> Unsupported:
 
 def _look_into(path: str, listed: Listed) -> Found:
     """Return what a regular file is."""
+    top = saved_layout.owner(path)
+    if top is not None:
+        return _directory(top, containers.SAVED_MODEL, listed)
     try:
         kind = containers.recognise(path)
     except OSError as error:
         return Found(path, "", error=_unreadable(error))
-    if kind == containers.SAVED_MODEL:
-        return Found(os.path.dirname(path) or ".", containers.SAVED_MODEL)
     if kind == containers.TABLE and path.endswith(".index"):
-        return _of_saved_model(path) or _checkpoint(path.removesuffix(".index"), listed)
+        return _checkpoint(path.removesuffix(".index"), listed)
     prefix = _prefix_of(path)
     if prefix is not None and kind in ("", containers.POINTER) and os.path.isfile(f"{prefix}.index"):
         found = _look_into(f"{prefix}.index", listed)
@@ -201,11 +205,19 @@ def _look_into(path: str, listed: Listed) -> Found:
             return found
     if kind == "" and path.endswith(".meta") and _is_table(path.removesuffix(".meta")):
         return Found(path.removesuffix(".meta"), containers.TABLE)
+    if kind in ("", containers.CUT_TABLE, containers.POINTER):
+        return _by_what_is_beside(path, kind, listed)
+    return _unsupported(path, kind) if kind in containers.UNSUPPORTED else Found(path, kind)
+
+
+def _by_what_is_beside(path: str, kind: str, listed: Listed) -> Found:
+    """Return what a file is whose own bytes are no model's: an asset, a pointer, a damaged file, or nothing."""
+    top = saved_layout.owner(path, assets=True)
+    if top is not None:
+        return _directory(top, containers.SAVED_MODEL, listed)
     if kind == containers.POINTER:
         return _follow(path)
-    if kind in ("", containers.CUT_TABLE):
-        return _damaged(path, kind, listed) or Found(path, "")
-    return _unsupported(path, kind) if kind in containers.UNSUPPORTED else Found(path, kind)
+    return _damaged(path, kind, listed) or Found(path, "")
 
 
 def _damaged(path: str, kind: str, listed: Listed) -> Found | None:
@@ -213,7 +225,7 @@ def _damaged(path: str, kind: str, listed: Listed) -> Found | None:
     folder, name = os.path.split(path)
     base = name.removesuffix(".index") if name.endswith(".index") else beside.of_data_file(name)
     if base is not None and base in listed[folder].data:
-        return _of_saved_model(os.path.join(folder, f"{base}.index")) or _without_index(folder, base)
+        return _without_index(folder, base)
     first = path.removesuffix(".meta")
     if first != path and kind == "" and os.path.isfile(first):
         with open(first, "rb") as file:
@@ -230,17 +242,6 @@ def _without_index(folder: str, base: str) -> Found:
     what = "damaged: it is no index" if os.path.isfile(f"{prefix}.index") else "missing"
     error = Unreadable(f"its file {base}.index is {what}", "get a complete copy of all its files")
     return Found(prefix if base else f"{prefix}.index", containers.CHECKPOINT, file=prefix, error=error)
-
-
-def _of_saved_model(path: str) -> Found | None:
-    """Return the SavedModel whose variables' index `path` is."""
-    folder, name = os.path.split(os.path.abspath(path))
-    top = os.path.dirname(folder)
-    if name != "variables.index" or os.path.basename(folder) != "variables":
-        return None
-    if not os.path.isfile(os.path.join(top, "saved_model.pb")):
-        return None
-    return Found(os.path.normpath(os.path.join(os.path.dirname(path), os.pardir)), containers.SAVED_MODEL)
 
 
 def _prefix_of(path: str) -> str | None:
@@ -264,12 +265,17 @@ def _checkpoint(prefix: str, listed: Listed) -> Found:
     folder, base = os.path.split(prefix)
     # One of the first version may lie at the prefix, which is called so too.
     path = prefix if base and not _is_table(prefix) else f"{prefix}.index"
-    if beside.is_half_replaced(folder, base, listed):
-        error = Unreadable(
-            "an interrupted strip left it half replaced", "run tfstrip strip --in-place on it again, which completes it"
-        )
-        return Found(path, containers.CHECKPOINT, file=prefix, error=error)
-    return Found(path, containers.CHECKPOINT, file=prefix, notes=beside.left_over(folder, base, listed))
+    error = _half_replaced(folder, base, listed)
+    notes = () if error else beside.left_over(folder, base, listed)
+    return Found(path, containers.CHECKPOINT, file=prefix, error=error, notes=notes)
+
+
+def _half_replaced(folder: str, base: str, listed: Listed) -> Unreadable | None:
+    """Return what to say of the files of `folder` called `base` + ending where a strip has not moved all of them."""
+    if not beside.is_half_replaced(folder, base, listed):
+        return None
+    remedy = "run tfstrip strip --in-place on it again, which completes it"
+    return Unreadable("an interrupted strip left it half replaced", remedy)
 
 
 def _twins(found: Found, listed: Listed) -> Iterator[Found]:
@@ -320,8 +326,10 @@ def _named(folder: str, inside: str, listed: Listed) -> Found | None:
     return found if found.kind in (containers.TABLE, containers.POINTER) else None
 
 
-def _directory(path: str, kind: str) -> Found:
-    return Found(path, kind) if kind == containers.SAVED_MODEL else _unsupported(path, kind)
+def _directory(path: str, kind: str, listed: Listed) -> Found:
+    if kind == containers.SAVED_MODEL:
+        return Found(path, kind, error=_half_replaced(path, "", listed))
+    return _unsupported(path, kind)
 
 
 def _unsupported(path: str, kind: str) -> Found:
@@ -344,13 +352,15 @@ def _kind_of_directory(names: Iterable[str]) -> str:
 
 def _walk(top: str, listed: Listed) -> Iterator[Found]:
     locked: list[OSError] = []
-    checkpoints: set[str] = set()
+    several: set[str] = set()  # each of their files leads to them
     for folder, folders, files in os.walk(top, onerror=locked.append):
         folders[:] = sorted(name for name in folders if name != ".git" and not name.startswith(beside.WORKSHOP))
         kind = _kind_of_directory(files)
         if kind:
+            yield _directory(os.path.normpath(folder), kind, listed)
+            several.add(os.path.normpath(folder))
+        if kind and kind != containers.SAVED_MODEL:
             folders.clear()
-            yield _directory(os.path.normpath(folder), kind)
             continue
         for name in sorted(files):
             path = os.path.normpath(os.path.join(folder, name))
@@ -358,9 +368,9 @@ def _walk(top: str, listed: Listed) -> Iterator[Found]:
                 found = _look_into(path, listed) if stat.S_ISREG(os.lstat(path).st_mode) else None
             except OSError:
                 continue  # gone since the directory was listed
-            if found and (found.kind or found.error) and found.path not in checkpoints:
+            if found and (found.kind or found.error) and found.path not in several:
                 if found.kind in _SEVERAL:
-                    checkpoints.add(found.path)
+                    several.add(found.path)
                 yield found
     for error in locked:
         yield Found(os.fsdecode(error.filename), "", error=_unreadable(error))

@@ -90,10 +90,9 @@ def _fix(found: "list[Found]", require_lfs: bool) -> int:
 
 def _fix_one(item: "Found", inventory: "Inventory") -> int:
     """Strip one refused model in place, if that needs no decision of the user's."""
-    from tfstrip_core import containers
     from tfstrip_core.replace import git_has
     from tfstrip_core.reports import text
-    from tfstrip_core.verbs.strip import files, strip
+    from tfstrip_core.verbs.strip import replaced, strip
 
     path, fix = item.path, text.fix(inventory)
     if item.stored:
@@ -109,7 +108,7 @@ def _fix_one(item: "Found", inventory: "Inventory") -> int:
         _say(f"{printable(path)}: left as it is; {way}")
         return 1
     try:
-        old = [*files(path), *containers.container(item.kind).beside(item.file, item.file)]
+        old = replaced(path)
         known = [file for file in old if git_has(file)]
         result = strip(path, in_place=True)
     except TfstripError as error:
@@ -123,7 +122,7 @@ def _fix_one(item: "Found", inventory: "Inventory") -> int:
         print(f"  {line}")
     if known == old:
         print(f"  before you git add it, the old one comes back with {text.restore(*old)}")
-    print(f"  now: {text.add(*text.changed(old, known, files(path)))}, and commit again")
+    print(f"  now: {text.add(*text.changed(old, known, replaced(path)))}, and commit again")
     return 1
 
 

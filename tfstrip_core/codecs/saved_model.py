@@ -14,15 +14,14 @@ from typing import Any, TypeVar
 from google.protobuf.message import DecodeError
 from google.protobuf.unknown_fields import UnknownFieldSet
 
-from tfstrip_core.codecs import object_graph, tensor_bundle
+from tfstrip_core.codecs import object_graph, saved_layout, tensor_bundle
 from tfstrip_core.codecs.protos import saved_model_pb2 as pb
 from tfstrip_core.codecs.tensor_bundle import Bundle
 from tfstrip_core.codecs.wire import check_parts
 from tfstrip_core.errors import Pointer, Refused, Unreadable, Unsupported
 
-PB, TEXT, FINGERPRINT, KERAS = "saved_model.pb", "saved_model.pbtxt", "fingerprint.pb", "keras_metadata.pb"
-VARIABLES = os.path.join("variables", "variables")
-DEBUG = "debug"
+PB, TEXT, FINGERPRINT, KERAS = saved_layout.PB, saved_layout.TEXT, saved_layout.FINGERPRINT, saved_layout.KERAS
+VARIABLES, DEBUG = saved_layout.VARIABLES, saved_layout.DEBUG
 SERVE, TRAIN = "serve", "train"
 MAX_BYTES = (1 << 31) - 1  # protocol buffers have no larger messages
 MAX_PARTS = 8_000_000
@@ -110,7 +109,12 @@ def variables(path: str) -> Bundle | None:
         with open(os.path.join(folder, name), "rb", buffering=0) as file:
             if name.startswith("variables.") and file.read(len(_POINTER)) == _POINTER:
                 raise _pointer(f"variables/{name}")
-    return tensor_bundle.read(prefix)
+    try:
+        return tensor_bundle.read(prefix)
+    except Unreadable as error:
+        if "variables." in error.cause:  # it names a file already
+            raise
+        raise Unreadable(f"its file {VARIABLES}.index cannot be read: {error.cause}", error.remedy) from None
 
 
 def _parsed(kind: Callable[[], _Message], proto: bytes, name: str) -> _Message:
@@ -253,30 +257,3 @@ def concrete_names(node: pb.Object) -> Iterator[str]:
         yield node.bare_concrete_function.concrete_function_name
     elif node.HasField("captured_tensor"):
         yield node.captured_tensor.concrete_function
-
-
-def files(path: str) -> Iterator[str]:
-    """Yield the paths of the model's files, relative to it, in a fixed order.
-
-    Raises Refused where a file is a link that leads out of the directory, unless saved_model.pb is one too, as in
-    caches that keep all contents elsewhere; Unreadable for a folder that is a link.
-    """
-    top = os.path.realpath(path)
-    linked = os.path.islink(os.path.join(path, PB))
-    for folder, folders, names in os.walk(path):
-        folders.sort()
-        for name in folders:
-            if os.path.islink(os.path.join(folder, name)):
-                shown = os.path.relpath(os.path.join(folder, name), path)
-                raise Unreadable(f"its folder {shown} is a symbolic link", "put the folder itself there")
-        for name in sorted(names):
-            file = os.path.join(folder, name)
-            shown = os.path.relpath(file, path)
-            if os.path.islink(file) and not linked and not _within(os.path.realpath(file), top):
-                raise Refused(f"its file {shown} is a link that leads out of its directory", "put a copy there")
-            if os.path.isfile(file):
-                yield shown
-
-
-def _within(path: str, folder: str) -> bool:
-    return os.path.commonpath([path, folder]) == folder

@@ -29,7 +29,7 @@ if TYPE_CHECKING:
         def endings(self, path: str, /) -> tuple[str, ...]:
             """Return what follows `path` in the names of the files that are the model: ("",) where it is one file.
 
-            They begin with a separator where the model is a directory.
+            They begin with a separator where the model is a directory, and are all that comes along to another place.
             """
 
         def check_whole(self, path: str) -> None:
@@ -42,7 +42,10 @@ if TYPE_CHECKING:
             """
 
         def rewrite(self, path: str, plan: Plan, target: str) -> list[str]:
-            """Write the model without what the plan drops to `target`, new; return what the user should know."""
+            """Write the model without what the plan drops to `target`, new; return what the user should know.
+
+            Of a directory only the model's own files: others need no change.
+            """
 
 
 KERAS_ZIP, HDF5, CHECKPOINT, POINTER = "keras-zip", "hdf5", "checkpoint", "lfs-pointer"

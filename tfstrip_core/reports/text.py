@@ -250,8 +250,9 @@ def changed(old: Sequence[str], known: Sequence[str], new: Sequence[str]) -> Ite
 
 
 def restore(*paths: str) -> str:
-    """Return the command that brings replaced files, which lie beside each other, back out of git."""
-    folder, names = os.path.dirname(paths[0]), [os.path.basename(path) for path in paths]
+    """Return the command that brings replaced files, which lie beside the first or below, back out of git."""
+    folder = os.path.dirname(paths[0])
+    names = [os.path.relpath(path, folder or ".") for path in paths]
     return _git(["-C", folder] if folder else [], "restore", names)
 
 
