@@ -462,9 +462,8 @@ class Inputs:
         """Yield arguments for a call, in the order in which to try them."""
         given = {}
         for name in specs:
-            value = self.examples.get(f"{call}/x/{name}")
-            if value is None and call.startswith("signatures/"):
-                value = self.examples.get(f"{call.split('/', 1)[1]}/x/{name}")
+            # With several MetaGraphs a signature's name has their tags before it, and the examples do not.
+            value = self.examples.get("{}/x/{}".format(call.rpartition(":")[2], name))
             if value is not None:
                 given[name] = value.astype(object) if value.dtype.kind in "SU" else value
         for filling in FILLINGS:
@@ -634,7 +633,7 @@ def v2(reply: Reply) -> None:
             ) -> dict[str, Any]:
                 arguments = {key: tensor(value, specs[key][0]) for key, value in values.items()}
                 found, _ = state.seeded(lambda: function(**arguments))
-                return {key: value.numpy() for key, value in found.items()}
+                return {f"{key}/{part}": one for key, value in found.items() for part, one in flat(value).items()}
 
             reply.call(named(tags, len(sets) > 1, name), specs, run)
 
