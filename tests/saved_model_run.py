@@ -20,6 +20,7 @@ import glob
 import hashlib
 import json
 import os
+import re
 import shutil
 import signal
 import struct
@@ -498,9 +499,15 @@ def packed(name: str, value: Any) -> dict[str, Any]:
 
 
 def brief(error: BaseException) -> str:
-    """Return the kind of an error and its first words, without the paths and numbers of this run."""
-    lines = [line for line in str(error).split("\n") if line.strip()]
-    return (type(error).__name__ + ": " + " ".join(lines)[:300]).replace(os.path.expanduser("~"), "~")
+    """Return the kind of an error and its first words, and those of the errors that it came from."""
+    said: list[str] = []
+    known: set[int] = set()
+    while error is not None and id(error) not in known and len(said) < 4:
+        known.add(id(error))
+        words = re.sub(r"(?<![\w.])/(?:[\w.+@-]+/)+", "", " ".join(str(error).split()))  # no folders of this machine
+        said.append(f"{type(error).__name__}: {words[:300]}")
+        error = error.__cause__ or error.__context__
+    return " < ".join(said)
 
 
 class Reply:
@@ -676,7 +683,7 @@ def callables(reply: Reply) -> None:
     loaded = tf.saved_model.load(reply.directory)
     state = State()
     for path, function in functions_of(loaded).items():
-        for concrete in getattr(function, "concrete_functions", None) or [function]:
+        for concrete in getattr(function, "concrete_functions", [function]):
             captured = list(concrete.captured_inputs)
             given = concrete.inputs[: len(concrete.inputs) - len(captured)]
             signature = json.dumps(str(concrete.structured_input_signature))
@@ -762,8 +769,9 @@ def load_model(reply: Reply) -> None:
     version = getattr(keras, "__version__", "2")
     if version.startswith("3"):
         raise Impossible("Keras 3 loads no SavedModel")
-    if not os.path.exists(os.path.join(reply.directory, "keras_metadata.pb")):
-        raise Impossible("not written by Keras 2")
+    nodes = meta_graphs(reply.directory)[0].object_graph_def.nodes
+    if not nodes or not nodes[0].user_object.identifier.startswith("_tf_keras_"):
+        raise Impossible("no Keras model of Keras 2")
     model = keras.models.load_model(reply.directory, compile=False)
     state = State()
     spec = model.save_spec() if hasattr(model, "save_spec") else model._saved_model_inputs_spec

@@ -208,9 +208,22 @@ def test_the_broken_saver_of_keras_3_is_the_originals_failure(written: Models, r
     assert result.state == ("original fails" if broken else "equal"), result
     original = runner.once(model.directory, "tflite", str(model.io))
     assert bool(original.not_finite() or not original.ran) == broken
-    loaded = runner.once(model.directory, "load_model", str(model.io))
-    assert loaded.impossible == broken
-    assert broken or set(loaded.outputs) == {"model", "weights"}
+
+
+def test_load_model_is_for_keras_2_and_what_it_saved_itself(written: Models, runner: Runner, tmp_path: Path) -> None:
+    """tf.saved_model.save writes none of the metadata that load_model reads."""
+    (model,) = written.written("sequential_tfsave")
+    assert not runner.once(model.directory, "load_model").ran
+    keras_3 = model.writer.startswith("keras3")
+    result = runner.compare(model.directory, model.directory, "load_model", str(model.io))
+    assert result.state == ("impossible" if keras_3 else "original fails")
+    if not keras_3:
+        (model,) = written.written("sequential_tf")
+        result = runner.compare(model.directory, model.directory, "load_model", str(model.io))
+        assert (result.state, result.same) == ("equal", ("model", "weights"))
+        copy = sr.flipped(model.directory, tmp_path / "copy", model.weights()[0])
+        result = runner.compare(model.directory, copy, "load_model", str(model.io))
+        assert (result.state, result.different) == ("different", ("model", "weights"))
 
 
 STORED_MODELS = stored_models()
