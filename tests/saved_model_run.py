@@ -651,6 +651,8 @@ def v2(reply: Reply) -> None:
                 return {f"{key}/{part}": one for key, value in found.items() for part, one in flat(value).items()}
 
             reply.call(named(tags, len(sets) > 1, name), specs, run)
+    if not reply.outputs and not reply.failed:
+        raise Impossible("no signatures")
 
 
 def functions_of(root: Any) -> dict[str, Any]:
