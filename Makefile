@@ -7,7 +7,7 @@ PACKAGE ?= --editable .
 FRAMEWORK ?= $(if $(filter Linux-x86_64,$(shell uname -sm | tr ' ' -)),tensorflow-cpu,tensorflow)
 PIP = $(BIN)/python -m pip install --quiet --disable-pip-version-check
 
-.PHONY: demo test lint protos writers bench fuzz locks clean
+.PHONY: demo test lint protos writers bench crashes fuzz locks clean
 
 # The main job on a real example: core install only, no TensorFlow.
 demo: .cache/demo/.installed
@@ -52,6 +52,9 @@ writers:
 
 bench: $(VENV)/.test
 	$(BIN)/python benchmarks/run.py
+
+crashes: $(VENV)/.test
+	TFSTRIP_CRASH_STEP=1 $(BIN)/pytest tests/test_journal.py -k at_any_line
 
 fuzz: $(VENV)/.test
 	$(BIN)/python tests/fuzz.py

@@ -15,9 +15,9 @@ from tfstrip_core.release import artifacts
 from tfstrip_core.reports import github, summary, table, text
 
 if TYPE_CHECKING:
+    from tfstrip_core.inventory import Profile
     from tfstrip_core.plan import Ema
     from tfstrip_core.release.github import Attached
-    from tfstrip_core.verbs.strip import Profile
 
 
 def main() -> int:
@@ -103,6 +103,7 @@ def _described(folder: str, artifact: Artifact) -> dict[str, object]:
         "format": result.inventory.format,
         "bytes_before": result.bytes_before,
         "bytes_after": result.bytes_after,
+        "bytes": artifact.bytes,
         "sha256": artifact.sha256,
     }
 

@@ -13,8 +13,8 @@ import pytest
 FIXTURES = Path(__file__).parent / "fixtures"
 E2E = os.environ.get("TFSTRIP_E2E") == "1"
 
-sys.path.insert(0, str(Path(__file__).parent))  # for `from conftest import ...` in import mode importlib
 sys.path.insert(0, str(FIXTURES))  # the models' own classes, as a user's code would have them: `import zoo`
+sys.path.insert(0, str(Path(__file__).parent))  # for `from conftest import ...` in import mode importlib
 
 
 @dataclass(frozen=True)

@@ -19,8 +19,8 @@ from tfstrip_core.discover import discover, look
 
 KERAS, LEGACY = one("keras3.15.1", "sequential.keras"), one("tf2.15", "sequential.h5")
 TABLE_END = 0xDB4775248B80FB57.to_bytes(8, "little")
+CUT_INDEX = b"\0\0\x08\x08\x01\x1a\x02\x08\x01" + bytes(90) + TABLE_END
 UNSUPPORTED = {
-    "checkpoint": b"\0\0\x08\x08\x01\x1a\x02\x08\x01" + bytes(90) + TABLE_END,
     "tflite": b"\x1c\0\0\0TFL3" + bytes(500),
     "tfjs-layers": b'{"format": "layers-model", "modelTopology": {"class_name": "Sequential"}, "weightsManifest": []}',
     "tfjs-graph": b' {"format": "graph-model", "generatedBy": "2.15"}',
@@ -116,11 +116,12 @@ def test_directory_that_is_one_model(file, name, tmp_path, capsys):
     folder.mkdir(parents=True)
     (folder / file).write_bytes(b"\x08\x01\x12\x04abcd")
     shutil.copy(KERAS.path, folder / "inside.keras")
+    expected = (2, "unreadable") if file == "saved_model.pb" else (0, "unsupported")
     kind = "orbax" if file.startswith("_") else "saved-model"
     for path in (folder, tmp_path):
         code, out, err = run(capsys, "check", "--json", str(path))
         (model,) = json.loads(out)["models"]
-        assert (code, model["format"], model["verdict"], model["path"]) == (0, kind, "unsupported", str(folder))
+        assert (model["format"], model["path"], code, model["verdict"]) == (kind, str(folder), *expected)
         assert_one_sentence(err, str(folder))
     code, out, err = run(capsys, "strip", str(folder), "-o", str(tmp_path / "out"))
     assert (code, out) == (2, "")
@@ -140,17 +141,8 @@ def test_saved_model_file_alone(tmp_path, capsys):
     path = tmp_path / "saved_model.pb"
     path.write_bytes(b"\x08\x01\x12\x04abcd")
     code, model = judge(capsys, str(path))
-    assert (code, model["verdict"], model["format"]) == (0, "unsupported", "saved-model")
-
-
-def test_checkpoint_by_its_prefix_and_index(tmp_path, capsys):
-    """Else the name under which TensorFlow knows a checkpoint is a missing file."""
-    (tmp_path / "ckpt-1.index").write_bytes(UNSUPPORTED["checkpoint"])
-    (tmp_path / "ckpt-1.data-00000-of-00001").write_bytes(bytes(100))
-    for name in ("ckpt-1", "ckpt-1.index"):
-        code, model = judge(capsys, str(tmp_path / name))
-        assert (code, model["verdict"], model["format"]) == (0, "unsupported", "checkpoint")
-    assert found(capsys, str(tmp_path)) == (0, [(str(tmp_path / "ckpt-1.index"), "unsupported")])
+    assert (code, model["verdict"], model["format"]) == (2, "unreadable", "saved-model")
+    assert model["path"] == str(tmp_path)
 
 
 def repository(tmp_path: Path) -> dict[str, Path]:

@@ -210,7 +210,7 @@ def test_colocation_counts_with_a_proven_name_only() -> None:
         builder.variable(f"embedding/{twin}", "embedding")
     rules, _ = judged(builder.saver())
     assert {name: rules[f"embedding/{name}"] for name in ("ada", "ada_1", "Adagrad", "avg", "target")} == {
-        "ada": "TFS101", "ada_1": "TFS101", "Adagrad": "TFS101", "avg": "TFS107", "target": "TFS107",
+        "ada": "TFS101", "ada_1": "TFS101", "Adagrad": "TFS107", "avg": "TFS107", "target": "TFS107",
     }  # fmt: skip
     assert "embedding" not in rules
 

@@ -2,20 +2,19 @@
 
 import hashlib
 import json
-import os
 import shutil
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 import pytest
 from action_run import COMMIT, run
+from attaching import attach, stored, two_files, writes
 from conftest import one
 from github_server import Fault, GitHub
 
 from tfstrip_core.errors import CannotPublish, UsageError
-from tfstrip_core.release import checksums, retries
-from tfstrip_core.release import github as publishing
+from tfstrip_core.release import retries
 
 KERAS, CLEAN = one("keras3.15.1", "sequential.keras"), one("keras3.15.1", "sequential_uncompiled.keras")
 EXPECTED = {"a.keras", "clean.keras", "manifest.json", "SHA256SUMS"}
@@ -42,37 +41,7 @@ def tree(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 @pytest.fixture
 def files(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> list[str]:
     """Two small files to attach; nobody waits between tries."""
-    monkeypatch.setattr(retries, "PAUSES", (0.0, 0.1, 0.2))
-    monkeypatch.setattr(publishing, "_BETWEEN_WRITES", None)
-    for name, content in {"a.bin": b"a" * 3000, "b.bin": b"b" * 70000}.items():
-        (tmp_path / name).write_bytes(content)
-    return [str(tmp_path / "a.bin"), str(tmp_path / "b.bin")]
-
-
-def attach(
-    hub: GitHub, paths: Sequence[str], tag: str = "v1", *, draft: bool = False, token: str = "", **changes: Any
-) -> publishing.Attached:
-    environment = {"GITHUB_API_URL": hub.url, "GITHUB_REPOSITORY": "acme/models", "GITHUB_SHA": COMMIT, **changes}
-    place = publishing.place(tag, environment)
-    with publishing.connect(place, token or hub.token) as connection:
-        return publishing.attach(connection, as_assets(paths), draft=draft)
-
-
-def as_assets(paths: Sequence[str]) -> list[publishing.Asset]:
-    """The files of one folder as they are."""
-    folder = os.path.dirname(paths[0])
-    return publishing.assets(folder, [(os.path.basename(path), checksums.sha256(path)) for path in paths])
-
-
-def stored(hub: GitHub) -> dict[str, bytes]:
-    """What the one release of the server holds in full."""
-    (release,) = hub.releases
-    return {asset.name: asset.content for asset in release.assets if asset.state == "uploaded"}
-
-
-def writes(hub: GitHub) -> list[tuple[str, str]]:
-    """The requests that change something, by method and the last word of the path."""
-    return [(method, path.partition("?")[0].rpartition("/")[2]) for method, path, _ in hub.requests if method != "GET"]
+    return two_files(tmp_path, monkeypatch)
 
 
 # The whole way: inputs to release.

@@ -169,7 +169,7 @@ def test_two_models_of_one_name_are_refused_before_anything_is_written(tree: Pat
         ("models/a.keras", "a.keras"),
         ("a b (1).keras", "a.b.1.keras"),
         ("m\u00f6del.h5", "model.h5"),
-        ("..keras", "keras"),
+        ("..keras", "model.keras"),
         ("\u4e2d\u6587", "model"),
         ("-x\n::error::.keras", "-x.error.keras"),
     ],

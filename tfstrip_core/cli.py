@@ -47,7 +47,7 @@ def _parser() -> argparse.ArgumentParser:
 
     strip = add("strip", _strip, "Write a model without its training state; proven equal before anything is replaced.")
     strip.add_argument("source", metavar="SOURCE")
-    strip.add_argument("-o", dest="target", metavar="TARGET", help="the file to write")
+    strip.add_argument("-o", dest="target", metavar="TARGET", help="the file to write, for a SavedModel the directory")
     strip.add_argument("--in-place", action="store_true", help="replace SOURCE")
     strip.add_argument("--force", action="store_true", help="overwrite an existing TARGET")
     strip.add_argument(
@@ -63,6 +63,13 @@ def _parser() -> argparse.ArgumentParser:
         default=[],
         metavar="KEY",
         help="remove this undecided state too; the KEY is inspect's",
+    )
+    strip.add_argument(
+        "--drop-function",
+        action="append",
+        default=[],
+        metavar="NAME",
+        help="remove this function of a SavedModel, and the optimizer state that it reads",
     )
     strip.add_argument("--drop-training-config", action="store_true", help="remove the arguments of compile() too")
 
@@ -105,7 +112,7 @@ def _named(words: Sequence[str]) -> tuple[list[str], bool]:
     for word in rest:
         if word == "--":
             paths += rest
-        elif word in ("-o", "--ema", "--also", "--profile", "--output-format"):
+        elif word in ("-o", "--ema", "--also", "--profile", "--drop-function", "--output-format"):
             json = (next(rest, "") == "json" and word == "--output-format") or json
         elif word.startswith("-") and word != "-":
             json = json or word in ("--json", "--output-format=json")
@@ -158,11 +165,12 @@ def _check(arguments: argparse.Namespace) -> int:
 def _strip(arguments: argparse.Namespace) -> int:
     from tfstrip_core.replace import git_has
     from tfstrip_core.reports import document, text
-    from tfstrip_core.verbs.strip import files, settled, strip
+    from tfstrip_core.verbs.strip import settled, strip
 
     source = arguments.source
     try:
-        kept_by_git = arguments.in_place and all(map(git_has, files(source)))
+        old = _replaced(source) if arguments.in_place else []
+        kept_by_git = all(map(git_has, old))
         result = strip(
             source,
             arguments.target,
@@ -172,6 +180,7 @@ def _strip(arguments: argparse.Namespace) -> int:
             ema=arguments.ema,
             also=arguments.also,
             drop_training_config=arguments.drop_training_config,
+            drop_functions=arguments.drop_function,
         )
     except TfstripError as error:
         say(f"{printable(source)}: {error}")
@@ -188,9 +197,20 @@ def _strip(arguments: argparse.Namespace) -> int:
     for line in text.strip_notices(result):
         say(line)
     if result.changed and arguments.in_place:
-        old = f"until you git add it, the old one comes back with {text.restore(source)}"
-        say(f"{printable(source)}: {old if kept_by_git else 'git does not have the old one, it is gone'}")
+        back = f"until you git add it, the old one comes back with {text.restore(*old)}"
+        say(f"{printable(source)}: {back if kept_by_git else 'git does not have the old one, it is gone'}")
     return 0
+
+
+def _replaced(source: str) -> list[str]:
+    """Return the files that a strip in place of the model replaces, once what an interrupted one began is done."""
+    from tfstrip_core import containers
+    from tfstrip_core.discover import look
+    from tfstrip_core.verbs.strip import files, recover
+
+    recover(f"{look(source).file}.index")  # a checkpoint's prefix may be empty
+    model = look(source)
+    return [*files(source), *(containers.container(model.kind).beside(model.file, model.file))]
 
 
 def _verify(arguments: argparse.Namespace) -> int:

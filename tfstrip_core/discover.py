@@ -16,7 +16,10 @@ if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator
 
 
-_STATE_LIMIT = 1 << 20
+_STATE = "checkpoint"  # what TensorFlow calls the file that names the checkpoints beside it
+_WORKSHOP = ".tfstrip-"  # how the names of the directories begin in which results are built
+# What has several files that each name it.
+_SEVERAL = (containers.CHECKPOINT, containers.TABLE, containers.POINTER)
 
 
 class Found:
@@ -109,9 +112,10 @@ def discover(paths: Iterable[str]) -> Iterator[Found]:
         else:
             several = list(_of_state_file(path)) or [look(path)]
         for found in several:
-            if found.kind != containers.CHECKPOINT or found.path not in seen:
+            once = os.path.normpath(f"{found.file}.index" if found.kind == containers.CHECKPOINT else found.path)
+            if found.kind not in _SEVERAL or once not in seen:
                 yield found
-            seen.add(found.path)
+            seen.add(once)
 
 
 def _is_plain_directory(path: str) -> bool:
@@ -130,7 +134,7 @@ def look(path: str) -> Found:
     """Return what one path is, never raising for what the path turns out to be."""
     try:
         if os.path.isdir(path):
-            return _unsupported(path, _kind_of_directory(_files(path)))
+            return _directory(path, _kind_of_directory(_files(path)))
         if not os.path.lexists(path) and os.path.isfile(f"{path}.index"):
             return _look_into(f"{path}.index")
         if not stat.S_ISREG(os.stat(path).st_mode):
@@ -147,37 +151,101 @@ def _look_into(path: str) -> Found:
         kind = containers.recognise(path)
     except OSError as error:
         return Found(path, "", error=_unreadable(error))
+    if kind == containers.SAVED_MODEL:
+        return Found(os.path.dirname(path) or ".", containers.SAVED_MODEL)
+    if kind == containers.TABLE and path.endswith(".index"):
+        return _of_saved_model(path) or _checkpoint(path.removesuffix(".index"))
+    prefix = _prefix_of(path)
+    if prefix is not None and kind in ("", containers.POINTER) and os.path.isfile(f"{prefix}.index"):
+        found = _look_into(f"{prefix}.index")
+        if found.kind:
+            return found
+    if kind == "" and path.endswith(".meta") and _is_table(path.removesuffix(".meta")):
+        return Found(path.removesuffix(".meta"), containers.TABLE)
     if kind == containers.POINTER:
         return _follow(path)
-    if kind == containers.TABLE and path.endswith(".index"):
-        return _checkpoint(path.removesuffix(".index"))
-    prefix, dot, ending = path.rpartition(".")
-    if not kind and dot and (ending == "meta" or ending.startswith("data-")) and os.path.isfile(f"{prefix}.index"):
-        return _look_into(f"{prefix}.index")
     return _unsupported(path, kind) if kind in containers.UNSUPPORTED else Found(path, kind)
 
 
+def _of_saved_model(path: str) -> Found | None:
+    """Return the SavedModel whose variables' index `path` is."""
+    folder, name = os.path.split(os.path.abspath(path))
+    top = os.path.dirname(folder)
+    if name != "variables.index" or os.path.basename(folder) != "variables":
+        return None
+    if not os.path.isfile(os.path.join(top, "saved_model.pb")):
+        return None
+    return Found(os.path.normpath(os.path.join(os.path.dirname(path), os.pardir)), containers.SAVED_MODEL)
+
+
+def _prefix_of(path: str) -> str | None:
+    """Return the prefix of the checkpoint that a file belongs to by its name, if there is one."""
+    folder, name = os.path.split(path)
+    stem, dot, ending = name.rpartition(".")
+    if dot and (ending == "meta" or ending.startswith("data-")):
+        return os.path.join(folder, stem)
+    return path if name == _STATE else None  # the prefix may be called like a state file
+
+
+def _is_table(path: str) -> bool:
+    """Return whether this is a checkpoint of the first version, which is one file beside its .meta file."""
+    try:
+        return os.path.isfile(path) and containers.recognise(path) == containers.TABLE
+    except OSError:
+        return False
+
+
 def _checkpoint(prefix: str) -> Found:
-    named = os.path.basename(prefix)
-    return Found(prefix if named else f"{prefix}.index", containers.CHECKPOINT, file=prefix)
+    path = prefix if os.path.basename(prefix) else f"{prefix}.index"
+    error = None
+    if _is_half_replaced(prefix):
+        error = Unreadable(
+            "an interrupted strip left it half replaced", "run tfstrip strip --in-place on it again, which completes it"
+        )
+    return Found(path, containers.CHECKPOINT, file=prefix, error=error)
+
+
+def _is_half_replaced(prefix: str) -> bool:
+    folder, base = os.path.split(prefix)
+    try:
+        beside = os.listdir(folder or ".")
+    except OSError:  # a directory may be open to who knows its names
+        return False
+    for name in beside:
+        if name.startswith(_WORKSHOP):
+            from tfstrip_core import journal
+
+            if journal.is_unfinished(os.path.join(folder, name), base):
+                return True
+    return False
 
 
 def _of_state_file(path: str) -> Iterator[Found]:
-    """Yield the checkpoints that a state file names, where `path` is one and they are there."""
-    try:
-        if os.path.basename(path) != "checkpoint" or not os.path.isfile(path):
-            return
-        with open(path, "rb") as file:
-            text = os.fsdecode(file.read(_STATE_LIMIT))
-    except OSError:
-        return
-    import re
+    """Yield the checkpoints that a state file names, where `path` is one and they are there.
 
-    named = re.findall(r'^(?:all_)?model_checkpoint_paths?: "((?:[^"\\\n]|\\.)*)"', text, re.MULTILINE)
-    for name in dict.fromkeys(named):
-        prefix = os.path.normpath(os.path.join(os.path.dirname(path), re.sub(r"\\(.)", r"\1", name)))
-        if os.path.isfile(f"{prefix}.index"):
-            yield _look_into(f"{prefix}.index")
+    An absolute name counts by its last part: it is of the author's machine, and leads nowhere else on this one.
+    """
+    folder, name = os.path.split(path)
+    if name != _STATE or not os.path.isfile(path):
+        return
+    from tfstrip_core.containers import checkpoint_state
+
+    state = checkpoint_state.read(folder)
+    for named in checkpoint_state.names(state) if state else ():
+        inside = checkpoint_state.base(named) if checkpoint_state.is_local(named) else named
+        index = os.path.normpath(f"{inside}.index")
+        if index.partition(os.sep)[0] != os.pardir and os.path.isfile(os.path.join(folder, index)):
+            yield _look_into(os.path.join(folder, index))
+            continue
+        first = os.path.join(folder, os.path.normpath(inside))
+        if os.path.normpath(inside) != _STATE and os.path.isfile(first):
+            found = _look_into(first)
+            if found.kind in (containers.TABLE, containers.POINTER):
+                yield found
+
+
+def _directory(path: str, kind: str) -> Found:
+    return Found(path, kind) if kind == containers.SAVED_MODEL else _unsupported(path, kind)
 
 
 def _unsupported(path: str, kind: str) -> Found:
@@ -198,7 +266,7 @@ def _kind_of_directory(names: Iterable[str]) -> str:
     """Return the kind of a directory that is one model by the files in it, else ""."""
     names = set(names)
     if names & {"saved_model.pb", "saved_model.pbtxt"}:
-        return "saved-model"
+        return containers.SAVED_MODEL
     return "orbax" if "_CHECKPOINT_METADATA" in names else ""
 
 
@@ -206,11 +274,11 @@ def _walk(top: str) -> Iterator[Found]:
     locked: list[OSError] = []
     checkpoints: set[str] = set()
     for folder, folders, files in os.walk(top, onerror=locked.append):
-        folders[:] = sorted(name for name in folders if name != ".git" and not name.startswith(".tfstrip-"))
+        folders[:] = sorted(name for name in folders if name != ".git" and not name.startswith(_WORKSHOP))
         kind = _kind_of_directory(files)
         if kind:
             folders.clear()
-            yield _unsupported(os.path.normpath(folder), kind)
+            yield _directory(os.path.normpath(folder), kind)
             continue
         for name in sorted(files):
             path = os.path.normpath(os.path.join(folder, name))
@@ -219,7 +287,7 @@ def _walk(top: str) -> Iterator[Found]:
             except OSError:
                 continue  # gone since the directory was listed
             if found and (found.kind or found.error) and found.path not in checkpoints:
-                if found.kind == containers.CHECKPOINT:
+                if found.kind in _SEVERAL:
                     checkpoints.add(found.path)
                 yield found
     for error in locked:
@@ -240,8 +308,9 @@ def _follow(path: str) -> Found:
             stored = os.path.join(store, "lfs", "objects", digest[:2], digest[2:4], digest)
             if os.path.isfile(stored) and os.path.getsize(stored) == int(size.group(1)):
                 kind = containers.recognise(stored)
-                if kind == containers.POINTER or (kind == containers.TABLE and path.endswith(".index")):
-                    break  # a checkpoint is several files, which must lie beside each other
+                several = path.endswith(("saved_model.pb", ".index")) or os.path.lexists(f"{path}.meta")
+                if kind == containers.POINTER or (kind in (containers.TABLE, containers.SAVED_MODEL) and several):
+                    break  # the files of such a model must lie beside each other
                 error = _unsupported(path, kind).error if kind in containers.UNSUPPORTED else None
                 return Found(path, kind, file=stored, error=error, stored=True)
     cause = "this is a Git LFS pointer and its object is not here"

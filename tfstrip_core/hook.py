@@ -88,6 +88,7 @@ def _fix(found: "list[Found]", require_lfs: bool) -> int:
 
 def _fix_one(item: "Found", inventory: "Inventory") -> int:
     """Strip one refused model in place, if that needs no decision of the user's."""
+    from tfstrip_core import containers
     from tfstrip_core.replace import git_has
     from tfstrip_core.reports import text
     from tfstrip_core.verbs.strip import files, strip
@@ -103,8 +104,8 @@ def _fix_one(item: "Found", inventory: "Inventory") -> int:
         _say(f"{printable(path)}: left as it is; if that is training state, run {text.fix(inventory)}")
         return 1
     try:
-        old = files(path)
-        kept_by_git = all(map(git_has, old))
+        old = [*files(path), *containers.container(item.kind).beside(item.file, item.file)]
+        known = [file for file in old if git_has(file)]
         result = strip(path, in_place=True)
     except TfstripError as error:
         command = text.fix(inventory, "drop" if isinstance(error, NeedsChoice) else "")
@@ -115,9 +116,11 @@ def _fix_one(item: "Found", inventory: "Inventory") -> int:
         print(line)
     for line in text.strip_notices(result):
         print(f"  {line}")
-    if kept_by_git:
-        print(f"  before you git add it, the old one comes back with {text.restore(path)}")
-    print(f"  now: git add -- {text.quoted(path)}, and commit again")
+    if known == old:
+        print(f"  before you git add it, the old one comes back with {text.restore(*old)}")
+    # git add knows of no file that is gone and that git never had
+    now = dict.fromkeys([*files(path), *(file for file in old if os.path.lexists(file) or file in known)])
+    print(f"  now: {text.add(*now)}, and commit again")
     return 1
 
 

@@ -10,6 +10,23 @@ Role = Literal["weight", "optimizer", "metric", "counter", "duplicate", "average
 Verdict = Literal["residue", "undecided", "clean", "not-a-model", "pointer", "unsupported", "unreadable", "refused"]
 
 
+Profile = Literal["inference", "serving"]
+
+
+@dataclass(frozen=True, slots=True)
+class Scope:
+    """How much of a SavedModel counts as inference: what its code can call, or what its signatures reach.
+
+    `without` are functions, by the paths that lead to them, that do not count.
+    """
+
+    profile: Profile = "inference"
+    without: frozenset[str] = frozenset()
+
+
+INFERENCE = Scope()
+
+
 @dataclass(frozen=True, slots=True)
 class Tensor:
     """One stored array: `shape` in elements, `bytes` of payload, `name` as its container spells it."""
@@ -82,6 +99,7 @@ class Plan:
     drop: tuple[Finding, ...] = ()
     apply: tuple[tuple[str, str], ...] = ()
     kept: tuple[Finding, ...] = field(default=())
+    scope: Scope = INFERENCE
 
     @property
     def tensors(self) -> frozenset[str]:

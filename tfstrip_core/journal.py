@@ -1,7 +1,8 @@
 """Putting several files in place together: a journal says what is to happen, and any later run can finish it.
 
 The new files lie in a workshop, a private directory beside the old ones, flushed and proven. Once the journal is
-there, the change will happen: renames and removals that may be repeated. Before that, nothing has.
+there, the change will happen: renames and removals that may be repeated. Before that, nothing has. Where somebody
+replaced one of the files since, the journal is void: theirs stay.
 """
 
 from __future__ import annotations
@@ -9,13 +10,27 @@ from __future__ import annotations
 import json
 import os
 import re
+import stat
+import sys
 from collections.abc import Iterable
-from contextlib import suppress
+from typing import NamedTuple
 
 NAME = "result.journal"
-_LIMIT = 1 << 20
+_LIMIT = 64 << 20
 # What may be moved or removed, whatever a journal says: a checkpoint's files.
-_ENDING = re.compile(r"\.(index|meta|data-\d{5}-of-\d{5})")
+_ENDING = re.compile(r"\.(index|meta|data-\d{5,}-of-\d{5,})")
+
+
+class _Rest(NamedTuple):
+    """What is still to be done: the endings to be moved and to be removed; neither where the journal is void."""
+
+    base: str
+    moves: list[str]
+    removes: list[str]
+
+
+# One of the first version is a file without an ending, which needs a journal because of the .meta file beside it.
+_FIRST_VERSION: tuple[tuple[list[str], list[str]], ...] = ((["", ".meta"], []), ([""], [".meta"]))
 
 
 def commit(folder: str, base: str, moves: Iterable[str], removes: Iterable[str]) -> None:
@@ -23,54 +38,92 @@ def commit(folder: str, base: str, moves: Iterable[str], removes: Iterable[str])
 
     `removes` are the endings of old files that have no successor. From here on the change will happen.
     """
-    text = json.dumps(
-        {"base": os.fsencode(base).hex(), "moves": list(moves), "removes": list(removes), "inode": _inode(folder)}
-    )
+    place = _place(folder, base)
+    said = {
+        "base": os.fsencode(base).hex(),
+        "inode": os.stat(folder).st_ino,
+        "moves": {ending: [_mark(place + ending), _mark(_built(folder, ending))] for ending in moves},
+        "removes": {ending: _mark(place + ending) for ending in removes},
+    }
     draft = os.path.join(folder, f"{NAME}.draft")
     with open(draft, "w", encoding="ascii") as file:
-        file.write(text)
+        json.dump(said, file)
         file.flush()
         os.fsync(file.fileno())
     os.rename(draft, os.path.join(folder, NAME))
     sync(folder)
+    sync(os.path.dirname(place))
 
 
 def finish(folder: str) -> bool:
     """Do what the workshop's journal says as far as it is not done; return whether there is one that is its own."""
-    found = _read(folder)
-    if found is None:
+    rest = _read(folder)
+    if rest is None:
         return False
-    base, moves, removes = found
-    beside = os.path.dirname(os.path.abspath(folder))
-    for ending in moves:
-        with suppress(FileNotFoundError):  # moved already
-            os.replace(os.path.join(folder, f"result{ending}"), os.path.join(beside, base + ending))
-    for ending in removes:
-        with suppress(FileNotFoundError):
-            os.unlink(os.path.join(beside, base + ending))
-    sync(beside)
+    place = _place(folder, rest.base)
+    for ending in rest.moves:
+        os.replace(_built(folder, ending), place + ending)
+    for ending in rest.removes:
+        os.unlink(place + ending)
+    sync(os.path.dirname(place))
     return True
 
 
-def _read(folder: str) -> tuple[str, list[str], list[str]] | None:
-    """Return base, moves and removes; None for a journal that this machine did not write here (a clone has it)."""
+def is_unfinished(folder: str, base: str) -> bool:
+    """Return whether `folder` is a workshop whose journal has something left to do to the files called `base`."""
+    rest = _read(folder)
+    return rest is not None and rest.base == base and bool(rest.moves or rest.removes)
+
+
+def _read(folder: str) -> _Rest | None:
+    """Return what is left to do; None for a journal that this machine did not write here (a clone has it)."""
+    path = os.path.join(folder, NAME)
     try:
-        with open(os.path.join(folder, NAME), encoding="ascii") as file:
+        if not stat.S_ISREG(os.lstat(path).st_mode):
+            return None
+        with open(path, encoding="ascii") as file:
             said = json.loads(file.read(_LIMIT))
         base, moves, removes = os.fsdecode(bytes.fromhex(said["base"])), said["moves"], said["removes"]
-        own = said["inode"] == _inode(folder)
-        plain = os.path.basename(base) == base and all(_ENDING.fullmatch(ending) for ending in [*moves, *removes])
-    except (OSError, ValueError, KeyError, TypeError):
+        plain = os.path.basename(base) == base and "\0" not in base
+        if said["inode"] != os.stat(folder).st_ino or not plain or not _are_plain([*moves], [*removes]):
+            return None
+        place = _place(folder, base)
+        left = [ending for ending in moves if _mark(_built(folder, ending))]
+        there = [ending for ending in removes if _mark(place + ending)]
+        valid = all(
+            _mark(place + ending) == (old if ending in left else new) for ending, (old, new) in moves.items()
+        ) and all(_mark(place + ending) == removes[ending] for ending in there)
+    except (OSError, ValueError, KeyError, TypeError, AttributeError, RecursionError):
         return None
-    return (base, moves, removes) if own and plain else None
+    return _Rest(base, left, there) if valid else _Rest(base, [], [])
 
 
-def _inode(folder: str) -> int:
-    return os.stat(folder).st_ino
+def _are_plain(moves: list[str], removes: list[str]) -> bool:
+    """Return whether these are the endings of one checkpoint's files."""
+    return (sorted(moves), removes) in _FIRST_VERSION or all(map(_ENDING.fullmatch, [*moves, *removes]))
+
+
+def _place(folder: str, base: str) -> str:
+    return os.path.join(os.path.dirname(os.path.abspath(folder)), base)
+
+
+def _built(folder: str, ending: str) -> str:
+    return os.path.join(folder, f"result{ending}")
+
+
+def _mark(path: str) -> list[int] | None:
+    """Return what tells a file from every other that may take its place, and stays its own when it is renamed."""
+    try:
+        status = os.lstat(path)
+    except FileNotFoundError:
+        return None
+    return [status.st_ino, status.st_size, status.st_mtime_ns]
 
 
 def sync(folder: str) -> None:
-    """Return when the directory's names are on disk."""
+    """Return when the directory's names are on disk, where a platform can say so."""
+    if sys.platform == "win32":
+        return
     handle = os.open(folder, os.O_RDONLY)
     try:
         os.fsync(handle)

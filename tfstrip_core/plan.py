@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from typing import Literal
 
 from tfstrip_core.errors import NeedsChoice, NothingLeft, UsageError, printable
-from tfstrip_core.inventory import Finding, Inventory, Plan
+from tfstrip_core.inventory import INFERENCE, Finding, Inventory, Plan, Scope
 from tfstrip_core.rules import RULES
 
 Ema = Literal["", "drop", "apply"]
@@ -20,6 +20,7 @@ class Choices:
     ema: Ema = ""
     also: Collection[str] = ()
     drop_training_config: bool = False
+    scope: Scope = INFERENCE
 
 
 def plan(inventory: Inventory, choices: Choices) -> Plan:
@@ -42,13 +43,14 @@ def plan(inventory: Inventory, choices: Choices) -> Plan:
             "load the model in Keras and assign them there, or say --ema drop",
         )
     drop = [finding for finding in findings if _goes(finding, choices)]
-    rewrites = any(finding.tensors or finding.rule == "TFS301" for finding in drop)
+    rewrites = any(finding.tensors or finding.rule in ("TFS202", "TFS301") for finding in drop)
     configs = [finding for finding in findings if finding.rule == "TFS201"]
     drop += [finding for finding in configs if choices.drop_training_config or (rewrites and _in_archive(finding))]
     made = Plan(
         drop=tuple(drop),
         apply=tuple(pair for finding in averages for pair in finding.pairs) if choices.ema == "apply" else (),
         kept=tuple(finding for finding in findings if finding.rule in ("TFS107", "TFS108") and finding not in drop),
+        scope=choices.scope,
     )
     kept = (tensor.role for tensor in inventory.tensors if tensor.name not in made.tensors)
     if made.tensors and not any(role in ("weight", "undecided") for role in kept):

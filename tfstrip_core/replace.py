@@ -53,7 +53,8 @@ def total(seen: Stamps) -> int:
 def workshop(target: str) -> Iterator[str]:
     """Make a private directory beside `target`, on the same disk, and remove it with all that is left in it.
 
-    It is locked while it is in use: one that a killed run left behind is not, and is finished or goes first.
+    It is locked while it is in use: one that a killed run left behind is not, and is finished or goes first. What has
+    a journal is finished here too, if an error or a signal came between, and stays for a later run where it cannot be.
     """
     folder = os.path.dirname(os.path.abspath(target))
     try:
@@ -68,9 +69,16 @@ def workshop(target: str) -> Iterator[str]:
     try:
         yield made
     finally:
-        shutil.rmtree(made, ignore_errors=True)
+        with suppress(OSError):
+            _clear(made)
         if lock is not None:
             os.close(lock)
+
+
+def _clear(folder: str) -> None:
+    """Finish what the workshop's journal says, if it has one, and remove the workshop with all that is left in it."""
+    if not os.path.lexists(os.path.join(folder, journal.NAME)) or journal.finish(folder):
+        shutil.rmtree(folder, ignore_errors=True)
 
 
 def _lock(folder: str) -> int | None:
@@ -106,9 +114,35 @@ def recover(target: str) -> None:
                 continue  # somebody else's
             lock = _lock(left)
             if lock is not None:
-                if not journaled or journal.finish(left):
-                    shutil.rmtree(left, ignore_errors=True)
-                os.close(lock)
+                try:
+                    _clear(left)
+                finally:
+                    os.close(lock)
+
+
+def beside(path: str, endings: Sequence[str]) -> str:
+    """Return a path in the directory in which a model lies: its own where it is a directory, else its first file's."""
+    return path if is_directory(endings) else path + endings[0]
+
+
+def is_directory(endings: Iterable[str]) -> bool:
+    """Return whether the files with these endings are in a directory that is the model."""
+    return all(ending.startswith(os.sep) for ending in endings)
+
+
+def every(path: str, endings: Sequence[str]) -> Iterator[str]:
+    """Yield the paths of a model's files, and of the directories that hold them where it is a directory."""
+    for ending in endings:
+        yield path + ending
+    if is_directory(endings):
+        yield from sorted({path, *(folder for ending in endings for folder in _folders(path, ending))}, reverse=True)
+
+
+def _folders(path: str, ending: str) -> Iterator[str]:
+    folder = os.path.dirname(ending)
+    while folder not in ("", os.sep):
+        yield path + folder
+        folder = os.path.dirname(folder)
 
 
 def check_in_place(files: Iterable[str]) -> None:
@@ -123,14 +157,19 @@ def check_in_place(files: Iterable[str]) -> None:
             )
 
 
-def check_target(source: str, target: str, endings: Iterable[str], force: bool) -> None:
+def check_target(source: str, target: str, endings: Sequence[str], force: bool) -> None:
     """Raise UsageError where the result must not be written to `target` (with each of the model's endings)."""
-    if os.path.isdir(target):
+    endings = tuple(endings)
+    if is_directory(endings):
+        _check_new_directory(source, target, force)
+        endings = ()
+    elif os.path.isdir(target):
         raise UsageError(f"the target {target} is a directory", "name the file to write")
     for ending in endings:
         file = target + ending
         if os.path.lexists(file):
-            if os.path.exists(file) and os.path.samefile(source + ending, file):
+            sources = [source + known for known in endings if os.path.exists(source + known)]
+            if os.path.exists(file) and any(os.path.samefile(one, file) for one in sources):
                 raise UsageError("source and target are the same file", "use --in-place")
             if os.path.exists(file) and not os.path.isfile(file):
                 raise UsageError(f"the target {file} is no regular file", "name the file to write")
@@ -140,20 +179,37 @@ def check_target(source: str, target: str, endings: Iterable[str], force: bool) 
         raise UsageError(f"the directory of the target {target} does not exist", "make it first")
 
 
+def _check_new_directory(source: str, target: str, force: bool) -> None:
+    if not os.path.lexists(target):
+        return
+    if os.path.exists(target) and os.path.samefile(source, target):
+        raise UsageError("source and target are the same directory", "use --in-place")
+    if not force:
+        raise UsageError(f"the target {target} exists", "name another one, or say --force")
+    raise UsageError(f"the target {target} exists, and directories are not replaced yet", "name another one")
+
+
 def put(built: str, target: str, endings: Sequence[str] = ("",), old: Iterable[str] = ()) -> None:
     """Move the finished and flushed files `built` + ending to `target` + ending, durably.
 
-    One file is renamed; several are moved under a journal. `old` are endings of files that must not stay beside them.
+    One file is renamed, and so is a directory, to a name that is free; several files are moved under a journal. `old`
+    are endings of files that must not stay beside them.
     """
-    if list(endings) == [""]:
+    gone = sorted(set(old) - set(endings))
+    if is_directory(endings):
+        os.rename(built, target)
+        journal.sync(os.path.dirname(os.path.abspath(target)))
+        return
+    if list(endings) == [""] and not gone:
         os.replace(built, target)
-        _sync_directory(target)
+        journal.sync(os.path.dirname(os.path.abspath(target)))
         return
     folder = os.path.dirname(built)
-    if sys.platform != "win32":
-        journal.sync(folder)
-    journal.commit(folder, os.path.basename(target), endings, sorted(set(old) - set(endings)))
-    journal.finish(folder)
+    journal.sync(folder)
+    # A checkpoint's index comes first among its files and goes last: it says which of the others are used.
+    journal.commit(folder, os.path.basename(target), reversed(endings), gone)
+    if not journal.finish(folder) or any(os.path.lexists(built + ending) for ending in endings):
+        raise CannotReplace("it changed while it was being stripped", "run it again")
 
 
 def put_text(content: bytes, target: str) -> None:
@@ -176,7 +232,8 @@ def put_in_place(built: str, source: str, seen: Stamps, endings: Sequence[str]) 
     Raises CannotReplace where the source is not what was read any more, or where its owner cannot be kept.
     """
     for ending in endings:
-        _inherit(built + ending, source + (ending if ending in seen else next(iter(seen))))
+        alike = (old for old in seen if old.partition("-")[0] == ending.partition("-")[0])  # another shard
+        _inherit(built + ending, source + (ending if ending in seen else next(alike, next(iter(seen)))))
     linked = any(os.path.islink(source + ending) for ending in seen)
     if linked or stamps(source, seen) != seen:
         raise CannotReplace("it changed while it was being stripped", "nothing was replaced: run it again")
@@ -199,18 +256,17 @@ def open_mode(built: str) -> None:
     """Give a new file the mode that the user's umask asks for; private directories make private files."""
     mask = os.umask(0)
     os.umask(mask)
-    os.chmod(built, 0o666 & ~mask)
+    os.chmod(built, (0o777 if os.path.isdir(built) else 0o666) & ~mask)
 
 
 def flush(path: str) -> None:
-    """Return when the file's bytes are on disk."""
+    """Return when the file's bytes are on disk; a directory's names."""
+    if os.path.isdir(path):
+        if sys.platform != "win32":
+            journal.sync(path)
+        return
     with open(path, "rb+" if sys.platform == "win32" else "rb") as file:
         os.fsync(file.fileno())
-
-
-def _sync_directory(path: str) -> None:
-    if sys.platform != "win32":
-        journal.sync(os.path.dirname(os.path.abspath(path)))
 
 
 def git_has(path: str) -> bool:

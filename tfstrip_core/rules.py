@@ -33,6 +33,9 @@ RULES: dict[str, Rule] = {
             "TFS103", "training-counter", False, False, True, "how often or how far the model was trained",
             "stays: loaders want it, and its bytes are negligible",
         ),
+        Rule(
+            "TFS104", "duplicate-variable", False, True, False, "variables that are stored twice and read once", _STRIP,
+        ),
         Rule("TFS105", "pipeline-state", True, True, False, "where a saved tf.data iterator was in its data", _STRIP),
         Rule(
             "TFS106", "weight-average", False, False, False,
@@ -45,10 +48,22 @@ RULES: dict[str, Rule] = {
             "TFS201", "training-config", False, False, True, "the arguments of compile()",
             "goes with the optimizer state from a .keras file, with --drop-training-config from an .h5 file",
         ),
+        Rule(
+            "TFS202", "training-graph", False, True, False, "gradients, losses, what only training runs", _STRIP,
+        ),
+        Rule(
+            "TFS203", "training-function", False, False, True, "a function that reads or writes optimizer state",
+            "if nobody calls it, run tfstrip strip with --drop-function NAME: the state goes with it",
+        ),
         Rule("TFS301", "dead-space", True, True, False, "bytes that a fresh rewrite would not have", _STRIP),
         Rule(
             "TFS401", "local-path", False, True, False,
             "absolute paths of the machine that the model was made on", _STRIP,
+        ),
+        Rule(
+            "TFS402", "broken-saver", True, True, False,
+            "signatures read variables that the model's saver never restores: it loads, and fails or answers NaN",
+            "run tfstrip strip, which repairs it",
         ),
         Rule(
             "TFS501", "code-in-model", False, False, True, "loading the model runs or needs code of its own",

@@ -26,17 +26,20 @@ MAGIC = 0xDB4775248B80FB57.to_bytes(8, "little")
 _FOOTER = 48
 _TRAILER = 5
 _BLOCK = 262_144
+_OVERLY = 2  # entries of so many blocks' bytes begin a block
 _INTERVAL = 16
 _WORD = struct.Struct("<I")
 
-_Handle = tuple[int, int]  # offset and size of a block's content, in bytes
+Handle = tuple[int, int]  # offset and size of a block's content, in bytes
 
 
-def _damaged(what: str) -> Unreadable:
+def damaged(what: str) -> Unreadable:
+    """Return the error for a table with bytes that were not written so."""
     return Unreadable(f"the table {what}", "get a good copy")
 
 
-def _lie(what: str) -> Refused:
+def lie(what: str) -> Refused:
+    """Return the error for a table that was made to deceive."""
     return Refused(f"the table {what}", "no framework writes that; do not load this file")
 
 
@@ -50,69 +53,83 @@ def entries(file: BinaryIO) -> Iterator[tuple[bytes, bytes]]:
     length = file.seek(0, os.SEEK_END)
     if length > MAX_TABLE:
         raise Refused(f"the table is {length:,} bytes", "no model needs that; do not load this file")
-    metaindex, index = _footer(file, length)
-    first, second = sorted((metaindex, index))
-    if _end(first) > second[0] or _end(second) > length - _FOOTER:
-        raise _damaged("has an index outside its place")  # no checksum covers the footer
-    snappy = MAX_SNAPPY - _content(file, metaindex, MAX_SNAPPY)[0]
-    packed, content = _content(file, index, snappy)
-    snappy -= packed
-    handles = _entries(content, MAX_TABLE, MAX_ENTRIES)
-    room, count, end, bound = MAX_TABLE, MAX_ENTRIES, 0, None
-    for limit, value in handles:
-        handle, rest = _handle(value, 0)
-        if rest != len(value) or handle[0] < end or _end(handle) > first[0]:
-            raise _lie("has blocks out of their order")
-        end = _end(handle)
+    snappy, places = index(file, MAX_SNAPPY)
+    room, count, bound = MAX_TABLE, MAX_ENTRIES, None
+    for limit, handle in places:
         packed, content = _content(file, handle, snappy)
         snappy -= packed
         found = _entries(content, room, count)
         if not found or found[-1][0] > limit or (bound is not None and found[0][0] <= bound):
-            raise _lie("has an index that leads astray")
+            raise lie("has an index that leads astray")
         room -= sum(len(key) + len(value) for key, value in found)
         count -= len(found)
         bound = limit
         yield from found
 
 
-def _end(handle: _Handle) -> int:
+def index(file: BinaryIO, snappy: int = 0) -> tuple[int, list[tuple[bytes, Handle]]]:
+    """Return how many bytes may still be unpacked, of `snappy`, and the blocks in order: key that none exceeds, place.
+
+    The file may be larger than MAX_TABLE, its index may not.
+    """
+    length = file.seek(0, os.SEEK_END)
+    metaindex, index = _footer(file, length)
+    first, second = sorted((metaindex, index))
+    if _end(first) > second[0] or _end(second) > length - _FOOTER:
+        raise damaged("has an index outside its place")  # no checksum covers the footer
+    if max(metaindex[1], index[1]) > MAX_TABLE:
+        raise Refused(f"the table has an index of {index[1]:,} bytes", "no model needs that; do not load this file")
+    snappy -= _content(file, metaindex, snappy)[0]
+    packed, content = _content(file, index, snappy)
+    places: list[tuple[bytes, Handle]] = []
+    end = 0
+    for limit, value in _entries(content, MAX_TABLE, MAX_ENTRIES):
+        handle, rest = _handle(value, 0)
+        if rest != len(value) or handle[0] < end or _end(handle) > first[0]:
+            raise lie("has blocks out of their order")
+        end = _end(handle)
+        places.append((limit, handle))
+    return snappy - packed, places
+
+
+def _end(handle: Handle) -> int:
     return handle[0] + handle[1] + _TRAILER
 
 
-def _footer(file: BinaryIO, length: int) -> tuple[_Handle, _Handle]:
+def _footer(file: BinaryIO, length: int) -> tuple[Handle, Handle]:
     file.seek(max(0, length - _FOOTER))
     footer = file.read(_FOOTER)
     if len(footer) < _FOOTER or footer[-8:] != MAGIC:
-        raise _damaged("has no end: it was cut off, or is no table")
+        raise damaged("has no end: it was cut off, or is no table")
     metaindex, at = _handle(footer[:-8], 0)
     index, _ = _handle(footer[:-8], at)
     if footer != b"".join(map(put_varint, (*metaindex, *index))).ljust(_FOOTER - 8, b"\0") + MAGIC:
-        raise _damaged("has a damaged end")
+        raise damaged("has a damaged end")
     if max(_end(metaindex), _end(index)) > length:
-        raise _damaged("promises more bytes than the file has")
+        raise damaged("promises more bytes than the file has")
     return metaindex, index
 
 
-def _handle(data: bytes, at: int) -> tuple[_Handle, int]:
+def _handle(data: bytes, at: int) -> tuple[Handle, int]:
     offset, at = varint(data, at)
     size, at = varint(data, at)
     return (offset, size), at
 
 
-def _content(file: BinaryIO, handle: _Handle, room: int) -> tuple[int, bytes]:
+def _content(file: BinaryIO, handle: Handle, room: int) -> tuple[int, bytes]:
     """Return how many bytes were unpacked (0 for a plain block) and the block's content."""
     offset, size = handle
     file.seek(offset)
     stored = file.read(size + _TRAILER)
     if len(stored) < size + _TRAILER:
-        raise _damaged("ends in the middle of a block")
+        raise damaged("ends in the middle of a block")
     (crc,) = _WORD.unpack_from(stored, size + 1)
     if crc32c.masked(stored[: size + 1]) != crc:
-        raise _damaged("is damaged (CRC-32C of a block)")
+        raise damaged("is damaged (CRC-32C of a block)")
     if stored[size] == 0:
         return 0, stored[:size]
     if stored[size] != 1:
-        raise _lie("uses a compression that TensorFlow does not")
+        raise lie("uses a compression that TensorFlow does not")
     content = _unsnap(stored[:size], room)
     return len(content), content
 
@@ -121,7 +138,7 @@ def _unsnap(data: bytes, room: int) -> bytes:
     """Unpack raw Snappy, at most `room` bytes."""
     total, at = varint(data, 0)
     if total > room:
-        raise _lie("expands beyond measure")
+        raise lie("expands beyond measure")
     out = bytearray()
     while at < len(data):
         tag = data[at]
@@ -143,13 +160,13 @@ def _unsnap(data: bytes, room: int) -> bytes:
                 size = (tag >> 2 & 7) + 4
             at += width
             if not 0 < back <= len(out):
-                raise _lie("has a compressed block that points outside itself")
+                raise lie("has a compressed block that points outside itself")
             piece = out[len(out) - back : len(out) - back + size]
             out += (piece * (size // back + 1))[:size]
         if at > len(data) or len(out) > total:
             break
     if at != len(data) or len(out) != total:
-        raise _lie("has a compressed block of another length than it says")
+        raise lie("has a compressed block of another length than it says")
     return bytes(out)
 
 
@@ -158,7 +175,7 @@ def _entries(content: bytes, room: int, count: int) -> list[tuple[bytes, bytes]]
     restarts = _WORD.unpack_from(content, len(content) - 4)[0] if len(content) >= 4 else 0
     end = len(content) - 4 - 4 * restarts
     if restarts < 1 or end < 0:
-        raise _lie("has a block without its end")
+        raise lie("has a block without its end")
     found: list[tuple[bytes, bytes]] = []
     key, at, passed = b"", 0, 0
     while at < end:
@@ -169,27 +186,30 @@ def _entries(content: bytes, room: int, count: int) -> list[tuple[bytes, bytes]]
         size, at = varint(content, at)
         room -= shared + unshared + size
         if at + unshared + size > end or shared > len(key) or (shared and anew) or not (found or anew):
-            raise _lie("has an entry that does not fit its block")
+            raise lie("has an entry that does not fit its block")
         if room < 0 or len(found) == count:
             raise Refused("the table has too many or too long entries", "no model has that many; do not load this file")
         tail = content[at : at + unshared]
         following = key[:shared] + tail
         if found and following <= key:
-            raise _lie("has keys out of their order")
+            raise lie("has keys out of their order")
         key = following
         at += unshared
         found.append((key, content[at : at + size]))
         at += size
     if found and passed != restarts:
-        raise _lie("has places to begin in the middle of entries")
+        raise lie("has places to begin in the middle of entries")
     return found
 
 
 class _Block:
-    """A block as it is built; a new beginning every `interval` entries."""
+    """A block as it is built; a new beginning every `interval` entries. With `out` its bytes leave as they come."""
 
-    def __init__(self, interval: int) -> None:
+    def __init__(self, interval: int, out: BinaryIO | None = None) -> None:
         self._interval = interval
+        self._out = out
+        self._gone = 0  # bytes written already
+        self._crc = 0  # of those
         self._content = bytearray()
         self._restarts = [0]
         self._since = 0
@@ -198,25 +218,41 @@ class _Block:
     @property
     def size(self) -> int:
         """Size of the content if it ended here, in bytes."""
-        return len(self._content) + 4 * len(self._restarts) + 4
+        return self._gone + len(self._content) + 4 * len(self._restarts) + 4
 
-    def add(self, key: bytes, value: bytes) -> None:
-        """Append an entry."""
+    def add(self, key: bytes, size: int, value: Iterable[bytes]) -> None:
+        """Append an entry, whose value of `size` bytes comes in pieces."""
         shared = 0
         if self._since < self._interval:
             shared = sum(1 for _ in takewhile(bool, map(int.__eq__, self._last, key)))
         else:
-            self._restarts.append(len(self._content))
+            self._restarts.append(self._gone + len(self._content))
             self._since = 0
-        for number in (shared, len(key) - shared, len(value)):
+        for number in (shared, len(key) - shared, size):
             self._content += put_varint(number)
-        self._content += key[shared:] + value
+        self._content += key[shared:]
+        for piece in value:
+            self._content += piece
+            size -= len(piece)
+            if self._out is not None and len(self._content) >= _BLOCK:
+                self._leave(self._out)
+        if size:
+            raise ValueError("a value of a table has the length that it is said to have")
         self._last = key
         self._since += 1
 
-    def content(self) -> bytes:
-        """Return the block's content."""
-        return bytes(self._content) + b"".join(map(_WORD.pack, (*self._restarts, len(self._restarts))))
+    def _leave(self, out: BinaryIO) -> None:
+        self._crc = crc32c.extend(self._crc, bytes(self._content))
+        self._gone += len(self._content)
+        out.write(self._content)
+        self._content.clear()
+
+    def close(self, out: BinaryIO) -> int:
+        """Write what is left of the block with its end and its checksum; return the content's size in bytes."""
+        self._content += b"".join(map(_WORD.pack, (*self._restarts, len(self._restarts)))) + b"\0"
+        self._leave(out)
+        out.write(_WORD.pack(crc32c.mask(self._crc)))
+        return self._gone - 1
 
 
 def write(out: BinaryIO, items: Iterable[tuple[bytes, bytes]]) -> None:
@@ -224,33 +260,41 @@ def write(out: BinaryIO, items: Iterable[tuple[bytes, bytes]]) -> None:
 
     Raises ValueError where the keys do not ascend.
     """
+    write_long(out, ((key, len(value), (value,)) for key, value in items))
+
+
+def write_long(out: BinaryIO, items: Iterable[tuple[bytes, int, Iterable[bytes]]]) -> None:
+    """Write a table as `write` does, of values of any length: each item is a key, a size in bytes, pieces of a value.
+
+    Takes the memory of one piece and a little more. Raises ValueError where the pieces are not of the size.
+    """
     offset = 0
 
     def flush(block: _Block) -> bytes:
         nonlocal offset
-        content = block.content() + b"\0"
-        out.write(content + _WORD.pack(crc32c.masked(content)))
-        handle = put_varint(offset) + put_varint(len(content) - 1)
-        offset += len(content) + 4
-        return handle
+        begin, size = offset, block.close(out)
+        offset += size + _TRAILER
+        return put_varint(begin) + put_varint(size)
 
-    index, block, last, pending = _Block(1), _Block(_INTERVAL), b"", b""
+    index, block, last, pending = _Block(1), _Block(_INTERVAL, out), b"", b""
     begun = False
-    for key, value in items:
+    for key, size, value in items:
         if begun and key <= last:
             raise ValueError("keys of a table ascend")
+        if begun and not pending and len(key) + size >= _OVERLY * _BLOCK:
+            pending, block = flush(block), _Block(_INTERVAL, out)
         if pending:
-            index.add(_between(last, key), pending)
+            index.add(_between(last, key), len(pending), (pending,))
             pending = b""
-        block.add(key, value)
+        block.add(key, size, value)
         last, begun = key, True
         if block.size >= _BLOCK:
-            pending, block = flush(block), _Block(_INTERVAL)
+            pending, block = flush(block), _Block(_INTERVAL, out)
     if not pending and begun:
         pending = flush(block)
     metaindex = flush(_Block(_INTERVAL))
     if pending:
-        index.add(_after(last), pending)
+        index.add(_after(last), len(pending), (pending,))
     out.write((metaindex + flush(index)).ljust(_FOOTER - 8, b"\0") + MAGIC)
 
 

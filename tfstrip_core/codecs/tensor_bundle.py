@@ -21,6 +21,7 @@ from tfstrip_core.codecs.protos import bundle_pb2
 from tfstrip_core.codecs.window import blocks
 from tfstrip_core.codecs.wire import varint
 from tfstrip_core.errors import Refused, Unreadable, Unsupported
+from tfstrip_core.inventory import Part
 
 STRING, VARIANT = tensor_sums.STRING, tensor_sums.VARIANT
 MAX_DIMENSIONS = 254  # TensorFlow's own bound
@@ -284,6 +285,17 @@ class Data:
         payload = b"".join(self.blocks(entry))
         _, at = varint(payload, 0)
         return payload[at + 4 :]
+
+
+def part(entry: Entry, data: Data) -> Part:
+    """Return a tensor as a comparable part: its type and shape, and its bytes while `data` is open."""
+
+    def read() -> Iterator[bytes]:
+        for stored in entry.stored:
+            yield from data.blocks(stored)
+
+    cut = f" in parts {entry.slices}" if entry.slices else ""
+    return Part(f"{entry.type_name} {list(entry.shape)}{cut}", read, entry.bytes)
 
 
 def check_whole(bundle: Bundle, entries: Iterable[Entry] | None = None) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from typing import Any
 
 from tfstrip_core.errors import Refused, Unreadable
 
@@ -75,5 +76,25 @@ def check_count(data: bytes, tag: int, limit: int, what: str) -> None:
             count += 1
             if count > limit:
                 break
+        if count > limit:
+            raise Refused(f"{what} has over {limit:,} parts", "no model has that many; do not load this file")
+
+
+def check_parts(data: bytes, descriptor: Any, limit: int, what: str) -> None:
+    """Raise Refused where a message has over `limit` fields at all depths that a parser of `descriptor` unfolds.
+
+    Raises Unreadable where `data` is no message, down to the depth that its parts are messages.
+    """
+    todo = [(0, len(data), descriptor)]
+    count = 0
+    while todo:
+        start, end, kind = todo.pop()
+        inner = {
+            number << 3 | 2: field.message_type for number, field in kind.fields_by_number.items() if field.message_type
+        }
+        for tag, begin, stop in fields(data, start, end):
+            count += 1
+            if tag in inner:
+                todo.append((begin, stop, inner[tag]))
         if count > limit:
             raise Refused(f"{what} has over {limit:,} parts", "no model has that many; do not load this file")

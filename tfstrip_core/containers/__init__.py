@@ -15,19 +15,22 @@ if TYPE_CHECKING:
     from contextlib import AbstractContextManager
     from typing import BinaryIO, Protocol
 
-    from tfstrip_core.inventory import Contents, Inventory, Plan
+    from tfstrip_core.inventory import Contents, Inventory, Plan, Scope
 
     class Container(Protocol):
         """What each container module offers."""
 
-        def inventory(self, path: str) -> Inventory:
-            """Return what the model holds, from metadata alone."""
+        def inventory(self, path: str, scope: Scope = ..., /) -> Inventory:
+            """Return what the model holds, from metadata alone; `scope` says what of a SavedModel is for inference."""
 
         def contents(self, path: str) -> AbstractContextManager[Contents]:
             """Open the model as comparable parts."""
 
         def endings(self, path: str, /) -> tuple[str, ...]:
-            """Return what follows `path` in the names of the files that are the model: ("",) where it is one file."""
+            """Return what follows `path` in the names of the files that are the model: ("",) where it is one file.
+
+            They begin with a separator where the model is a directory.
+            """
 
         def check_whole(self, path: str) -> None:
             """Read every byte against the checksums that the file itself carries; raise Unreadable if it is damaged."""
@@ -40,13 +43,18 @@ if TYPE_CHECKING:
 
 
 KERAS_ZIP, HDF5, CHECKPOINT, POINTER = "keras-zip", "hdf5", "checkpoint", "lfs-pointer"
+SAVED_MODEL = "saved-model"
 TABLE = "checkpoint-v1"  # or, where its name says so, the index of a CHECKPOINT
-_MODULES = {KERAS_ZIP: "keras_zip", HDF5: "keras_hdf5", CHECKPOINT: "checkpoint"}
+_MODULES = {
+    KERAS_ZIP: "keras_zip",
+    HDF5: "keras_hdf5",
+    CHECKPOINT: "checkpoint",
+    TABLE: "checkpoint_v1",
+    SAVED_MODEL: "saved_model",
+}
 
 # What is recognised and not handled: its name, and the way out.
 UNSUPPORTED = {
-    TABLE: ("a TensorFlow checkpoint of the first version", "save it again with a newer TensorFlow"),
-    "saved-model": ("a TensorFlow SavedModel", "strip the .keras or .h5 file that it was exported from"),
     "tflite": ("a TFLite model", "convert it from a stripped model"),
     "tfjs": ("a TensorFlow.js model", "convert it from a stripped model"),
     "orbax": ("an Orbax checkpoint", "save the model as .keras or .h5 and strip that"),
@@ -89,7 +97,7 @@ def recognise(path: str) -> str:
         if (head.startswith(b"\0\0") or path.endswith(".index")) and _end(file, 8) == _TABLE_MAGIC:
             return TABLE
         if head.startswith(b"\x08\x01\x12") and os.path.basename(path) == "saved_model.pb":
-            return "saved-model"
+            return SAVED_MODEL
         if head.lstrip()[:1] == b"{" and any(
             mark in head for mark in (b'"modelTopology"', b'"weightsManifest"', b'"format": "graph-model"')
         ):

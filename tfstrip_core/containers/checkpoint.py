@@ -11,18 +11,16 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 
 from tfstrip_core import rules
-from tfstrip_core.codecs import meta_graph, meta_graph_write, object_graph, tensor_bundle, tensor_bundle_write
-from tfstrip_core.codecs.meta_graph import MetaGraph
+from tfstrip_core.codecs import object_graph, tensor_bundle, tensor_bundle_write
 from tfstrip_core.codecs.object_graph import Graph
 from tfstrip_core.codecs.tensor_bundle import Bundle, Data, Entry
-from tfstrip_core.containers import checkpoint_state, named_state, object_state
+from tfstrip_core.containers import checkpoint_meta, checkpoint_state, named_state, object_state
+from tfstrip_core.containers.checkpoint_meta import META
 from tfstrip_core.containers.object_state import State
-from tfstrip_core.errors import Pointer, ProofFailed, TfstripError
-from tfstrip_core.inventory import Contents, Finding, Inventory, Key, Part, Plan, Tensor
+from tfstrip_core.errors import ProofFailed, TfstripError
+from tfstrip_core.inventory import INFERENCE, Contents, Inventory, Key, Part, Plan, Scope, Tensor
 
 OBJECTS, NAMES = "tf-checkpoint", "tf-checkpoint-names"
-META = ".meta"
-_POINTER = b"version https://git-lfs"
 
 
 def endings(path: str) -> tuple[str, ...]:
@@ -32,13 +30,13 @@ def endings(path: str) -> tuple[str, ...]:
     return tuple(ending for ending in (".index", *shards, META) if os.path.lexists(path + ending))
 
 
-def inventory(path: str) -> Inventory:
+def inventory(path: str, _scope: Scope = INFERENCE) -> Inventory:
     """Return what the checkpoint holds, from its index and from its object graph or the .meta file beside it."""
     bundle = _read(path)
     tensors = _tensors(bundle)
     objects = object_graph.KEY in bundle.entries
     judged = _by_objects(bundle, tensors) if objects else _by_names(bundle, tensors)
-    findings = (*judged.findings, *_local_paths(path))
+    findings = (*judged.findings, *checkpoint_state.local_paths(path))
     return Inventory(
         path=path,
         format=OBJECTS if objects else NAMES,
@@ -66,47 +64,13 @@ def _by_objects(bundle: Bundle, tensors: list[Tensor]) -> State:
 
 def _by_names(bundle: Bundle, tensors: list[Tensor]) -> State:
     slices = {key: entry.slices for key, entry in bundle.entries.items() if entry.slices}
-    roles, findings = named_state.judge(tensors, _meta(bundle.prefix), slices)
+    roles, findings = named_state.judge(tensors, checkpoint_meta.read(bundle.prefix), slices)
     return State(roles, tuple(findings))
 
 
-def _meta(path: str) -> MetaGraph | None:
-    return meta_graph.read(path + META) if os.path.isfile(path + META) else None
-
-
-def _local_paths(path: str) -> Iterator[Finding]:
-    """Yield a finding where the state file beside the checkpoint names it by an absolute path."""
-    folder, base = os.path.split(path)
-    state = checkpoint_state.read(folder)
-    for name in checkpoint_state.names(state) if state else ():
-        if checkpoint_state.is_local(name) and checkpoint_state.base(name) == base:
-            message = f"the file checkpoint beside it holds the absolute path {name}"
-            yield Finding("TFS401", checkpoint_state.NAME, 0, message)
-            return
-
-
 def beside(path: str, target: str) -> dict[str, bytes]:
-    """Return the state file that must change once the result is in place: by its path, its content.
-
-    In place it loses absolute paths and names of what is not there. Beside another target it is made where the source
-    has one and there is none; one that belongs to other models is left alone.
-    """
-    state = checkpoint_state.read(os.path.dirname(path))
-    folder, base = os.path.split(target)
-    place = os.path.join(folder, checkpoint_state.NAME)
-    if state is None or not any(checkpoint_state.base(name) == os.path.basename(path) for name in _names(state)):
-        return {}
-    if path != target:
-        return {} if os.path.lexists(place) else {place: checkpoint_state.alone(base)}
-    here = [os.path.isfile(os.path.join(folder, f"{checkpoint_state.base(name)}.index")) for name in _names(state)]
-    if all(here) and not any(map(checkpoint_state.is_local, _names(state))):
-        return {}
-    content = checkpoint_state.cleaned(state, folder)
-    return {place: content} if content else {}
-
-
-def _names(state: checkpoint_state.State) -> list[str]:
-    return list(checkpoint_state.names(state))
+    """Return the state file that must change once the result is in place: by its path, its content."""
+    return checkpoint_state.beside(path, target)
 
 
 def _read(path: str) -> Bundle:
@@ -114,13 +78,8 @@ def _read(path: str) -> Bundle:
         return tensor_bundle.read(path)
     except TfstripError:
         for name in _beside(path):
-            with open(name, "rb") as file:
-                if file.read(len(_POINTER)) == _POINTER:
-                    shown = os.path.basename(name)
-                    raise Pointer(
-                        f"its file {shown} is a Git LFS pointer and its object is not here",
-                        "run git lfs pull, in CI check out with lfs: true",
-                    ) from None
+            if checkpoint_meta.is_pointer(name):
+                raise checkpoint_meta.pointer(name) from None
         raise
 
 
@@ -145,7 +104,7 @@ def contents(path: str) -> Iterator[Contents]:
         parts: dict[Key, Part] = {}
         for key, entry in bundle.entries.items():
             if key != object_graph.KEY:
-                parts["tensor", key] = _part(entry, data)
+                parts["tensor", key] = tensor_bundle.part(entry, data)
         if object_graph.KEY in bundle.entries:
             graph = _graph(bundle, data)
             for edge in object_state.edges(graph, range(len(graph.nodes))):
@@ -153,15 +112,6 @@ def contents(path: str) -> Iterator[Contents]:
             for name, kind in _statements(graph):
                 parts["attribute", name] = Part(kind, lambda: iter(()))
         yield parts
-
-
-def _part(entry: Entry, data: Data) -> Part:
-    def blocks() -> Iterator[bytes]:
-        for stored in entry.stored:
-            yield from data.blocks(stored)
-
-    cut = f" in parts {entry.slices}" if entry.slices else ""
-    return Part(f"{entry.type_name} {list(entry.shape)}{cut}", blocks, entry.bytes)
 
 
 def _statements(graph: Graph) -> Iterator[tuple[str, str]]:
@@ -177,6 +127,14 @@ def _statements(graph: Graph) -> Iterator[tuple[str, str]]:
 
 def _quoted(name: str) -> str:
     return json.dumps(name).replace("@", "\\u0040")
+
+
+def _led_to(graph: Graph) -> frozenset[str]:
+    """Return the keys of the values that a loader finds on its way from the root, slots of variables included."""
+    nodes = object_graph.reachable(graph.nodes)
+    nodes |= {slot.slot for number in nodes for slot in graph.nodes[number].slots}
+    named = [item.key for number in nodes for item in graph.nodes[number].attributes]
+    return frozenset(key + ending for key in named for ending in object_state.ENDINGS)
 
 
 def check_whole(path: str) -> None:
@@ -199,24 +157,10 @@ def rewrite(path: str, plan: Plan, target: str) -> list[str]:
         with tensor_bundle.opened(bundle) as data:
             graph = _graph(bundle, data)
         gone = {int(root[1:]) for root in plan.roots if "/" not in root}
-        kept[object_graph.KEY] = tensor_bundle_write.fresh_string(object_graph.without(graph, gone))
+        text = object_graph.without(graph, gone)
+        lost = (_led_to(graph) & kept.keys()) - _led_to(object_graph.parse(text))
+        if lost:  # a bug of ours: a loader finds values by the way from the root
+            raise ProofFailed(f"nothing leads to {min(lost)} any more", "nothing was written; please report this")
+        kept[object_graph.KEY] = tensor_bundle_write.fresh_string(text)
     tensor_bundle_write.write(bundle, target, kept)
-    return list(_rewrite_meta(path, plan, target))
-
-
-def _rewrite_meta(path: str, plan: Plan, target: str) -> Iterator[str]:
-    if not os.path.lexists(path + META):
-        return
-    try:
-        graph = meta_graph.read(path + META)
-        text = meta_graph_write.without(graph, plan.tensors)
-    except TfstripError as error:
-        yield f"its .meta file is left out, because it asks for what is gone and {error.cause}"
-        return
-    missing = graph.saved.keys() - plan.tensors - meta_graph.parse(text).saved.keys()
-    if missing:  # a bug of ours: the file must ask for all that is kept
-        raise ProofFailed(f"the .meta file lost {min(missing)}", "nothing was written; please report this")
-    with open(target + META, "xb") as file:
-        file.write(text)
-    if text != graph.proto:
-        yield "the Saver in its .meta file asks for what is left"
+    return list(checkpoint_meta.rewrite(path, plan, target))

@@ -8,6 +8,9 @@ import re
 from collections.abc import Iterator
 from dataclasses import dataclass
 
+from tfstrip_core import containers
+from tfstrip_core.inventory import Finding
+
 NAME = "checkpoint"
 _LIMIT = 1 << 20
 _LINE = re.compile(rb'^([a-z_]+): ("(?:[^"\\\n]|\\.)*"|[-+.0-9a-z]+)\r?$', re.MULTILINE)
@@ -81,12 +84,53 @@ def names(state: State) -> Iterator[str]:
     yield from dict.fromkeys((state.latest, *state.all))
 
 
+def is_here(folder: str, name: str) -> bool:
+    """Return whether the checkpoint that a state file calls `name` lies in `folder`, of either version."""
+    path = os.path.join(folder, base(name))
+    if os.path.isfile(f"{path}.index"):
+        return True
+    try:
+        return os.path.isfile(path) and containers.recognise(path) == containers.TABLE
+    except OSError:
+        return False
+
+
+def local_paths(path: str) -> Iterator[Finding]:
+    """Yield a finding where the state file beside the checkpoint `path` names it by an absolute path."""
+    folder, own = os.path.split(path)
+    state = read(folder)
+    for name in names(state) if state else ():
+        if is_local(name) and base(name) == own:
+            yield Finding("TFS401", NAME, 0, f"the file checkpoint beside it holds the absolute path {name}")
+            return
+
+
+def beside(path: str, target: str) -> dict[str, bytes]:
+    """Return the state file that must change once the result is in place: by its path, its content.
+
+    In place it loses absolute paths and names of what is not there. Beside another target it is made where the source
+    has one and there is none; one that belongs to other models is left alone.
+    """
+    state = read(os.path.dirname(path))
+    folder, own = os.path.split(target)
+    place = os.path.join(folder, NAME)
+    named = list(names(state)) if state else []
+    if state is None or not any(base(name) == os.path.basename(path) for name in named):
+        return {}
+    if path != target:
+        return {} if os.path.lexists(place) else {place: alone(own)}
+    if all(is_here(folder, name) for name in named) and not any(map(is_local, named)):
+        return {}
+    content = cleaned(state, folder)
+    return {place: content} if content else {}
+
+
 def cleaned(state: State, folder: str) -> bytes | None:
     """Return a state file of base names only, of those that are in `folder`; None where none is."""
     place = range(len(state.all))
-    here = [at for at in place if os.path.isfile(os.path.join(folder, f"{base(state.all[at])}.index"))]
+    here = [at for at in place if is_here(folder, state.all[at])]
     latest = base(state.latest)
-    if not os.path.isfile(os.path.join(folder, f"{latest}.index")):
+    if not is_here(folder, latest):
         if not here:
             return None
         latest = base(state.all[here[-1]])

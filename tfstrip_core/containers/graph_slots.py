@@ -78,11 +78,18 @@ def prove(graph: MetaGraph, tensors: Mapping[str, Tensor]) -> Proof:
     primaries = {key: key_of[held[min(owners[key])].variable] for key in slots}
     suffixes = {relation(key, primary)[1]: slots[key] for key, primary in primaries.items() if beneath(key, primary)}
     beside = {key: primary for key, primary in _beside(graph, owners, key_of, tensors) if key not in slots}
-    for key, primary in list(beside.items()):
+    # An Adam of sparse gradients has no operation that tells; it keeps two, where an average of that name has one.
+    sets: dict[tuple[str, tuple[str, str]], list[str]] = {}
+    for key, primary in beside.items():
         scope, suffix = relation(key, primary)
         if key in hidden and beneath(key, primary) and (suffix in suffixes or known(suffix)):
-            slots[key] = (scope, suffixes[suffix][1] if suffix in suffixes else base_of(suffix))
-            del beside[key]
+            name = suffixes[suffix][1] if suffix in suffixes else base_of(suffix)
+            sets.setdefault((primary, (scope, name)), []).append(key)
+    for (_, family), keys in sets.items():
+        if len(keys) > 1:
+            for key in keys:
+                slots[key] = family
+                del beside[key]
     return Proof(
         known=frozenset(owners),
         trained=frozenset(key for key, nodes in owners.items() if nodes & trained),

@@ -17,7 +17,7 @@ from tfstrip_core.codecs import hdf5, hdf5_open, jsontext
 from tfstrip_core.codecs.hdf5 import Tree
 from tfstrip_core.containers import averages, hdf5_parts, keras_config, optimizer_groups
 from tfstrip_core.errors import NotAModel, Refused, Unsupported
-from tfstrip_core.inventory import Contents, Finding, Inventory, Plan
+from tfstrip_core.inventory import INFERENCE, Contents, Finding, Inventory, Plan, Scope
 
 WHOLE = "keras-hdf5"
 WEIGHTS = "keras-hdf5-weights"
@@ -80,7 +80,7 @@ def _json(root: Any, name: str) -> Any:
     return jsontext.parse(text, name) if isinstance(text, str) else None
 
 
-def inventory(path: str) -> Inventory:
+def inventory(path: str, _scope: Scope = INFERENCE) -> Inventory:
     """Return what the file holds, from its metadata alone.
 
     Raises NotAModel, Unsupported, Unreadable or Refused.

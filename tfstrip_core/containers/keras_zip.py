@@ -21,7 +21,7 @@ from tfstrip_core.codecs.window import Window
 from tfstrip_core.codecs.window import blocks as file_blocks
 from tfstrip_core.containers import averages, hdf5_parts, keras_config, optimizer_groups
 from tfstrip_core.errors import NotAModel, Refused, Unreadable, Unsupported
-from tfstrip_core.inventory import Contents, Finding, Inventory, Key, Part, Plan
+from tfstrip_core.inventory import INFERENCE, Contents, Finding, Inventory, Key, Part, Plan, Scope
 
 FORMAT = "keras-zip"
 CONFIG, METADATA, WEIGHTS = "config.json", "metadata.json", "model.weights.h5"
@@ -89,7 +89,7 @@ def _version(file: BinaryIO, member: archive.Member | None) -> str:
     return version if isinstance(version, str) else ""
 
 
-def inventory(path: str) -> Inventory:
+def inventory(path: str, _scope: Scope = INFERENCE) -> Inventory:
     """Return what the archive holds, from its metadata alone: no tensor is read.
 
     Raises NotAModel, Unsupported, Unreadable or Refused.

@@ -31,6 +31,9 @@ _ROLES: Mapping[str, Role] = {
 }  # fmt: skip
 
 
+_LONGEST = 4096  # a longer key is nobody's slot
+
+
 def judge(
     tensors: Sequence[Tensor], graph: MetaGraph | None, parts: Parts | None = None
 ) -> tuple[dict[str, Role], list[Finding]]:
@@ -39,7 +42,8 @@ def judge(
     `graph` is that of its .meta file. `parts` has the slices of each partitioned variable, which a tensor of another
     division is no copy of. No key is in two findings, and no two findings have one subject.
     """
-    found = _Judgement({tensor.name: tensor for tensor in tensors}, graph, parts or {})
+    judged = {tensor.name: tensor for tensor in tensors if len(tensor.name) <= _LONGEST}
+    found = _Judgement(judged, graph, parts or {})
     found.counters()
     found.proven()
     found.families()
@@ -47,7 +51,7 @@ def judge(
     found.twins()
     found.shadows()
     findings = found.findings()
-    roles: dict[str, Role] = dict.fromkeys(found.tensors, "weight")
+    roles: dict[str, Role] = {tensor.name: "weight" for tensor in tensors}
     roles.update((name, _ROLES[finding.rule]) for finding in findings for name in finding.tensors)
     return roles, findings
 

@@ -9,10 +9,11 @@ from __future__ import annotations
 
 import re
 from collections import deque
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 
 from tfstrip_core.codecs.object_graph import Graph, reachable
+from tfstrip_core.errors import Refused
 from tfstrip_core.inventory import Finding, Role, Tensor
 
 TRAINED = "_trainable_variables"
@@ -27,9 +28,19 @@ _SLOT_NAMES = re.compile(
     r"m|v|vhat|momentum|rms|mg|accumulator|accum_grad|accum_var|linear|gradient_accumulator"
     r"|(Adam|AdaMax|Adagrad|Momentum|RMSProp|Ftrl|Adadelta)(_\d+)?"
 )
+_HYPER = re.compile(r"iter|decay|learning_rate|beta_[12]|momentum|rho|epsilon|weight_decay|loss_scale")
+# Scalars that optimizers hold under these names; another one may be the user's own, and stays.
+_SCALARS = re.compile(
+    r"_?(iter|iterations?|decay|learning_rate|lr|(initial_)?beta_?[12](_power)?|momentum(_cache)?|rho|epsilon"
+    r"|weight_decay|u_product|m_cache|loss_scale|dynamic_scale|step_counter|current_loss_scale|good_steps|global_clipnorm"
+    r"|l[12]_regularization_strength|l2_shrinkage_regularization_strength|learning_rate_power|beta|clipnorm|clipvalue|ema_momentum|sync_period|slow_step_size)"
+)
 _AVERAGE_NAMES = re.compile(r"average|slow")
 _AVERAGE_FULL = re.compile(r"/average(_\d+)?/|_average(_\d+)?$")
-_ENDINGS = ("", "-keys", "-values", "_STATE")
+# What a key of the graph may end in where it is a table's or an iterator's.
+ENDINGS = ("", "-keys", "-values", "_STATE")
+_MOST_OPTIMIZERS = 1000
+_LONGEST_PATH = 1000
 _UNSEEN = "averages of the weights, which may differ from them: strip compares the two, and asks if they do"
 
 
@@ -41,9 +52,13 @@ class State:
     findings: tuple[Finding, ...]
 
 
-def judge(graph: Graph, tensors: Sequence[Tensor]) -> State:
-    """Return the roles and findings of an object-based checkpoint whose tensors are named by their keys."""
-    return _Judge(graph, tensors).state()
+def judge(graph: Graph, tensors: Sequence[Tensor], known: Collection[int] = (), *, free: bool = False) -> State:
+    """Return the roles and findings of an object-based checkpoint whose tensors are named by their keys.
+
+    `known` are nodes that are optimizers by what is known beyond the graph. With `free`, what an optimizer trains need
+    not be found through it. Edges whose names begin with NUL lead to what a node needs, and are no way to name it.
+    """
+    return _Judge(graph, tensors, known, free=free).state()
 
 
 def edges(graph: Graph, holders: Iterable[int]) -> Iterator[str]:
@@ -56,35 +71,57 @@ def edges(graph: Graph, holders: Iterable[int]) -> Iterator[str]:
 class _Judge:
     """The graph with what is asked of it again and again worked out once."""
 
-    def __init__(self, graph: Graph, tensors: Sequence[Tensor]) -> None:
+    def __init__(self, graph: Graph, tensors: Sequence[Tensor], known: Collection[int], *, free: bool) -> None:
         self.graph, self.nodes = graph, graph.nodes
+        self.known, self.free = known, free
         self.tensors = {tensor.name: tensor for tensor in tensors}
         self.children = [{child.name: child.node for child in node.children} for node in self.nodes]
-        self.paths = self._paths()
+        self.holders = self._holders()
+        self.owners: dict[str, set[int]] = {}
+        for number in range(len(self.nodes)):
+            for key in self._keys(number):
+                self.owners.setdefault(key, set()).add(number)
         rated = {number: self._certainty(number) for number in range(len(self.nodes))}
         self.proven = [number for number, rule in rated.items() if rule == "TFS101"]
+        if len(self.proven) > _MOST_OPTIMIZERS:
+            raise Refused(f"the checkpoint's object graph has {len(self.proven):,} optimizers", "do not load this file")
         self.suspects = [(number, rule) for number, rule in rated.items() if rule in ("TFS107", "TFS108")]
         lists = [self.children[n][TRAINED] for n, rule in rated.items() if rule and TRAINED in self.children[n]]
-        self.trained = reachable(self.nodes, lists)
+        originals = [slot.original for node in self.nodes for slot in node.slots]
+        self.trained = reachable(self.nodes, [*lists, *originals], self.proven)
         self.kept = reachable(self.nodes, (0,), self.proven) | self.trained
 
-    def _paths(self) -> dict[int, str]:
-        """Return the shortest way to each node that the root leads to."""
-        found, todo = {0: ""}, deque([0])
+    def _holders(self) -> dict[int, tuple[int, str]]:
+        """Return for each node that the root leads to by whom and as what the shortest way enters it."""
+        found, todo = {0: (0, "")}, deque([0])
         while todo:
             number = todo.popleft()
             for child in self.nodes[number].children:
-                if child.node not in found:
-                    found[child.node] = f"{found[number]}/{child.name}".lstrip("/")
+                if child.node not in found and not child.name.startswith("\0"):
+                    found[child.node] = number, child.name
                     todo.append(child.node)
         return found
+
+    def _path(self, number: int) -> str:
+        """Return the shortest way from the root to a node, "" for the root; its number where it is too long."""
+        if number not in self.holders:
+            return f"#{number}"
+        words: list[str] = []
+        at, length = number, 0
+        while at:
+            at, word = self.holders[at]
+            words.append(word)
+            length += len(word) + 1
+            if length > _LONGEST_PATH:
+                return f"#{number}"
+        return "/".join(reversed(words))
 
     # What a node is.
 
     def _keys(self, number: int) -> list[str]:
         """Return the keys of a node's values: tables and iterators have more than the one that the graph names."""
         named = [item.key for item in self.nodes[number].attributes]
-        return [key + ending for key in named for ending in _ENDINGS if key + ending in self.tensors]
+        return [key + ending for key in named for ending in ENDINGS if key + ending in self.tensors]
 
     def _scalar(self, number: int) -> bool:
         """Whether a node is a variable of no dimensions and nothing else."""
@@ -99,21 +136,25 @@ class _Judge:
     def _certainty(self, number: int) -> str:
         """Return the rule that a node fires as an optimizer: TFS101 proven, TFS107 and TFS108 not, "" for none."""
         node, children = self.nodes[number], self.children[number]
-        if node.slots:
+        if number in self.known:
             return "TFS101"
+        if node.slots:
+            return "TFS101" if number else "TFS107"
         steps = {children[name] for name in _STEPS if name in children}
         variables = self.children[children["_variables"]] if "_variables" in children else {}
         if variables.get("0") in steps:
             whole = all(self._scalar(step) and self._is_integer(step) for step in steps)
             own = any(self._array(child) for child in children.values())
-            return "TFS101" if whole and number and not own else "TFS107"
+            known = bool(children.keys() & {TRAINED, "_index_dict", "_learning_rate"})
+            return "TFS101" if whole and number and known and not own else "TFS107"
         if steps and "_index_dict" in children and variables:  # TensorFlow 2.10's new optimizers: steps apart
             whole = all(self._scalar(step) and self._is_integer(step) for step in steps)
             listed = set(variables.values()) <= self._slots(number) | self._listed_averages(number)
             return "TFS101" if whole and number and listed else "TFS107"
         if "iter" in children and children.keys() & {"decay", "learning_rate"}:
             leaves = all(self._scalar(child) or not self._holds_values(child) for child in children.values())
-            return "TFS101" if number and leaves and self._scalar(children["iter"]) else "TFS108"
+            named = all(_HYPER.fullmatch(name) or not self._scalar(child) for name, child in children.items())
+            return "TFS101" if number and leaves and named and self._scalar(children["iter"]) else "TFS108"
         return ""
 
     def _is_integer(self, number: int) -> bool:
@@ -139,29 +180,56 @@ class _Judge:
     def _own(self, number: int) -> tuple[set[int], set[int]]:
         """Return the nodes that go with a proven optimizer, and those under it that have another form and stay.
 
-        What goes: slots, scalars at any depth, and members of its lists of variables; the same of the optimizers
-        that it wraps. A layer or a model that hangs on an optimizer is none of these.
+        What goes: slots, scalars and lists of variables under the names that optimizers have for them; the same of
+        the optimizers that it wraps. Whatever else hangs on an optimizer is a guest, and stays with all that it holds.
         """
         inside = reachable(self.nodes, (number,), self.trained)
         optimizers = [inner for inner in inside if inner == number or inner in self.proven]
+        guests = reachable(self.nodes, [guest for inner in optimizers for guest in self._guests(inner)], self.proven)
         goes = {inner for inner in inside if not self._array(inner)}
         for optimizer in optimizers:
             goes |= {slot.slot for slot in self.nodes[optimizer].slots}
-            for child in self.children[optimizer].values():
-                members = self.children[child]
-                if members and all(name.isdigit() and not self.nodes[node].children for name, node in members.items()):
-                    goes |= set(members.values())
-        goes = {inner for inner in goes if self.nodes[inner].saver is None} - self.kept
-        # The way to what an optimizer trains must stay: a loader finds those weights through it.
-        bridges = {inner for inner in goes if self.trained & reachable(self.nodes, (inner,))}
+            goes |= {node for child in self._lists(optimizer) for node in self.children[child].values()}
+        goes = {inner for inner in goes if self.nodes[inner].saver is None} - self.kept - guests
+        stays = (set(inside) - goes) | self.trained
+        if self.free:
+            return goes, set(inside) - goes - self.kept
+        # The way to what stays must stay: a loader finds those weights through it.
+        bridges = {inner for inner in goes if stays & reachable(self.nodes, (inner,))}
         return goes - bridges, set(inside) - goes - self.kept
+
+    def _lists(self, optimizer: int) -> set[int]:
+        """Return an optimizer's own lists of variables: by name, and flat."""
+        return {
+            child
+            for name, child in self.children[optimizer].items()
+            if name in ("_variables", _AVERAGES) or _SLOT_LISTS.fullmatch(name)
+            if all(key.isdigit() and not self.nodes[node].children for key, node in self.children[child].items())
+        }
+
+    def _guests(self, optimizer: int) -> set[int]:
+        """Return the children of an optimizer that are neither optimizers nor state of one by their names."""
+        lists = self._lists(optimizer)
+        listed = {node for child in lists for node in self.children[child].values()}
+        own = lists | listed | set(self.proven) | self.trained
+        return {
+            child
+            for name, child in self.children[optimizer].items()
+            if child not in own and self._holds_values(child) and not self._repeats(child, listed)
+            if not _SCALARS.fullmatch(name) or any(map(self._array, reachable(self.nodes, (child,))))
+        }
+
+    def _repeats(self, number: int, listed: set[int]) -> bool:
+        """Return whether a node is a list of what is in the optimizer's own lists: a class's own name for its slots."""
+        members = self.children[number]
+        return bool(members) and all(key.isdigit() and node in listed for key, node in members.items())
 
     def state(self) -> State:
         """Return the roles and findings."""
         findings = list(self._pipelines())
         claimed = {name for finding in findings for name in finding.tensors}
         outer = [number for number in self.proven if not self._is_inner(number)]
-        for number in sorted(outer, key=lambda item: self.paths.get(item, "~")):
+        for number in sorted(outer, key=self._path):
             for finding in self._of_optimizer(number, claimed):
                 claimed |= set(finding.tensors)
                 findings.append(finding)
@@ -182,7 +250,8 @@ class _Judge:
         self, rule: str, subject: str, nodes: Iterable[int], message: str, claimed: set[str], **more: object
     ) -> Iterator[Finding]:
         nodes = sorted(set(nodes))
-        names = tuple(key for n in nodes for key in self._keys(n) if key not in claimed)
+        mine = set(nodes)
+        names = tuple(key for n in nodes for key in self._keys(n) if key not in claimed and self.owners[key] <= mine)
         names = tuple(dict.fromkeys(names))
         if names:
             size = sum(self.tensors[name].bytes for name in names)
@@ -190,7 +259,7 @@ class _Judge:
             yield Finding(rule, subject, size, message, names, roots, **more)  # type: ignore[arg-type]
 
     def _of_optimizer(self, number: int, claimed: set[str]) -> Iterator[Finding]:
-        subject = self.paths.get(number) or f"#{number}"
+        subject = self._path(number)
         goes, strange = self._own(number)
         optimizers = {number, *goes} & set(self.proven)
         known = {slot for inner in optimizers for slot in self._slots(inner)}
@@ -238,7 +307,7 @@ class _Judge:
             without = reachable(self.nodes, (0,), [number, *self.proven]) | self.trained
             nodes = reachable(self.nodes, (number,), self.proven) - without if number else self._direct(number)
             message = "has the form of an optimizer" + ("" if rule == "TFS108" else ", and variables of its own")
-            for finding in self._finding(rule, self.paths.get(number) or "/", nodes, message, claimed):
+            for finding in self._finding(rule, self._path(number) or "/", nodes, message, claimed):
                 claimed |= set(finding.tensors)
                 yield finding
 
@@ -251,8 +320,9 @@ class _Judge:
         """Yield what saved iterators hold: the position in the training data."""
         for number, node in enumerate(self.nodes):
             if any(item.name in ("ITERATOR", "ITERATOR_STATE") for item in node.attributes):
-                path = self.paths.get(number) or f"#{number}"
-                yield from self._finding("TFS105", path, (number,), "the state of a tf.data iterator", set())
+                yield from self._finding(
+                    "TFS105", self._path(number) or "/", (number,), "the state of a tf.data iterator", set()
+                )
 
     def _counters(self, claimed: set[str]) -> Iterator[Finding]:
         counter = self.children[0].get("save_counter")

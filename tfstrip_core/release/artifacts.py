@@ -11,13 +11,13 @@ from tfstrip_core import replace, signals
 from tfstrip_core.containers import averages
 from tfstrip_core.discover import discover, expand
 from tfstrip_core.errors import CannotReplace, TfstripError, UsageError, printable
-from tfstrip_core.inventory import Artifact, Inventory
+from tfstrip_core.inventory import Artifact, Inventory, Profile
 from tfstrip_core.plan import Choices, Ema
 from tfstrip_core.release import checksums, manifest
 from tfstrip_core.release.names import asset_names
 from tfstrip_core.release.pack import SUFFIX, pack
 from tfstrip_core.verbs.inspect import examine
-from tfstrip_core.verbs.strip import Profile, files, settled, strip
+from tfstrip_core.verbs.strip import files, settled, strip
 
 MANIFEST, CHECKSUMS = "manifest.json", "SHA256SUMS"
 _SHOWN = 5

@@ -14,15 +14,16 @@ import re
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
-from itertools import islice
-from typing import Any
+from functools import partial
+from typing import Any, TypeVar
 from urllib.parse import urlsplit
 
 import github
 import requests
-from github.GithubObject import NotSet
+from github.GithubObject import GithubObject, NotSet
 from github.GitRelease import GitRelease
 from github.GitReleaseAsset import GitReleaseAsset
+from github.PaginatedList import PaginatedList
 from github.Repository import Repository
 
 from tfstrip_core import signals
@@ -31,12 +32,16 @@ from tfstrip_core.release import checksums, retries
 
 SIZE_LIMIT = 2 << 30  # an asset of exactly 2 GiB is refused
 MOST_ASSETS = 1000
-_MOST_RELEASES = 10_000
+_MOST_PAGES = 100
 _TIMEOUT = 120  # seconds without a byte
 _BETWEEN_WRITES = 1.0  # seconds, as GitHub asks of its clients
 _BLOCK = 1 << 20
+# Nothing in it that two readers of addresses could take for different hosts.
+_ADDRESS = re.compile(r"https?://[\w.-]+(:\d{1,5})?(/[\w./-]*)?", re.ASCII)
 # What PyGithub raises for answers that it does not understand, besides its own exceptions.
 _ODD = (github.BadAttributeException, AssertionError, AttributeError, LookupError, RuntimeError, TypeError, ValueError)
+
+_T = TypeVar("_T", bound=GithubObject)
 
 
 @dataclass(frozen=True, slots=True)
@@ -98,7 +103,7 @@ def place(tag: str, environment: Mapping[str, str]) -> Place:
     if not re.fullmatch(r"[\w.-]+/[\w.-]+", repository, re.ASCII):
         raise UsageError("there is a tag to release, and GITHUB_REPOSITORY names no repository", "run in a workflow")
     api = environment.get("GITHUB_API_URL") or "https://api.github.com"
-    if not re.fullmatch(r"https?://[\w.-]+(:\d{1,5})?(/[\w./-]*)?", api, re.ASCII):
+    if not _ADDRESS.fullmatch(api):
         raise UsageError(f"GITHUB_API_URL is {api!r}, which is no address", "correct it")
     exists = environment.get("GITHUB_REF") == f"refs/tags/{tag}"
     return Place(api.rstrip("/"), repository, tag, "" if exists else environment.get("GITHUB_SHA", ""))
@@ -184,8 +189,19 @@ def _find(hub: Hub) -> GitRelease | None:
     try:
         return retries.insist(lambda: hub.repository.get_release(tag))
     except github.UnknownObjectException:
-        found = retries.insist(lambda: list(islice(hub.repository.get_releases(), _MOST_RELEASES)))
-        return min((release for release in found if release.tag_name == tag), key=lambda item: item.id, default=None)
+        found = [release for release in _all(hub.repository.get_releases()) if release.tag_name == tag]
+        return min(found, key=lambda release: release.id, default=None)
+
+
+def _all(listing: PaginatedList[_T]) -> list[_T]:
+    """Return a whole list, page by page until one is empty: what the API calls the next page may have no end."""
+    found: list[_T] = []
+    for number in range(_MOST_PAGES):
+        page = retries.insist(partial(listing.get_page, number))
+        if not page:
+            break
+        found += page
+    return found
 
 
 def _missing(hub: Hub, release: GitRelease, wanted: Sequence[Asset]) -> list[Asset]:
@@ -211,12 +227,8 @@ def _missing(hub: Hub, release: GitRelease, wanted: Sequence[Asset]) -> list[Ass
     return missing
 
 
-def _listed(release: GitRelease) -> list[GitReleaseAsset]:
-    return retries.insist(lambda: list(islice(release.get_assets(), 2 * MOST_ASSETS)))
-
-
 def _held(release: GitRelease) -> dict[str, GitReleaseAsset]:
-    return {asset.name: asset for asset in _listed(release) if asset.state == "uploaded"}
+    return {asset.name: asset for asset in _all(release.get_assets()) if asset.state == "uploaded"}
 
 
 def _same(hub: Hub, there: GitReleaseAsset, asset: Asset) -> bool:
@@ -294,7 +306,7 @@ def _upload(hub: Hub, release: GitRelease, asset: Asset) -> None:
             if wait is None or pause is None:
                 raise
             retries.rest(max(pause, wait))
-            left = next((item for item in _listed(release) if item.name == asset.name), None)
+            left = next((item for item in _all(release.get_assets()) if item.name == asset.name), None)
             if left is not None and left.state == "uploaded":
                 return  # the try arrived after all, or another job was quicker: _compare tells
             broken = broken or not taken
@@ -313,7 +325,8 @@ def _send(hub: Hub, release: GitRelease, asset: Asset) -> None:
     address = release.upload_url.partition("{")[0]
     api, there = urlsplit(hub.place.api), urlsplit(address)
     own = (api.hostname or "").removeprefix("api.")
-    if there.scheme != api.scheme or there.port != api.port or there.hostname not in (api.hostname, f"uploads.{own}"):
+    known = there.scheme == api.scheme and there.port == api.port and there.hostname in (api.hostname, f"uploads.{own}")
+    if not (known and _ADDRESS.fullmatch(address)):
         raise ValueError("the API names an upload address that is not its own")
     with open(asset.path, "rb") as file:
         answer = requests.post(

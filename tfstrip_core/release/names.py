@@ -16,11 +16,12 @@ _ODD = re.compile(r"[^A-Za-z0-9._+-]+")
 def asset_name(path: str) -> str:
     """Return the asset name of the file at `path`: its base name without accents, odd characters turned into dots.
 
-    So GitHub would not change it again.
+    So GitHub would not change it again. The extension stays one, because loaders go by it.
     """
     plain = "".join(c for c in unicodedata.normalize("NFKD", os.path.basename(path)) if not unicodedata.combining(c))
-    stem, extension = os.path.splitext(plain)
-    clean, ending = (re.sub(r"\.{2,}", ".", _ODD.sub(".", part)).strip(".") for part in (stem, extension))
+    stem = re.sub(r"(\.tar)?\.[^.]*\Z", "", plain)
+    parts = (stem, plain[len(stem) :])
+    clean, ending = (re.sub(r"\.{2,}", ".", _ODD.sub(".", part)).strip(".") for part in parts)
     return ("model" if clean in ("", "-") else clean) + (f".{ending}" if ending else "")
 
 

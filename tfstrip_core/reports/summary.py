@@ -18,6 +18,7 @@ _LOAD = {
     "keras-hdf5-weights": 'model.load_weights("{name}")',
     "tf-checkpoint": 'tf.train.Checkpoint(model=model).restore("{bare}") after unpacking',
     "tf-checkpoint-names": 'tf.train.load_checkpoint("{bare}") after unpacking',
+    "tf-checkpoint-v1": 'tf.train.load_checkpoint("{bare}")',
 }
 
 

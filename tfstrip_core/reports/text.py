@@ -180,12 +180,17 @@ def verify_lines(result: Comparison) -> Iterator[str]:
         yield f"{paths}: {difference}"
 
 
-def restore(path: str) -> str:
-    """Return the command that brings a replaced file back out of git."""
-    folder, name = os.path.split(path)
-    words = [
-        "git",
-        *(["-C", folder] if folder else []),
-        *(["--literal-pathspecs"] if re.search(r"^:|[*?[\\]", name) else []),
-    ]
-    return " ".join(map(quoted, [*words, "restore", "--", name]))
+def restore(*paths: str) -> str:
+    """Return the command that brings replaced files, which lie beside each other, back out of git."""
+    folder, names = os.path.dirname(paths[0]), [os.path.basename(path) for path in paths]
+    return _git(["-C", folder] if folder else [], "restore", names)
+
+
+def add(*paths: str) -> str:
+    """Return the command that tells git of what became of these files, those that are gone included."""
+    return _git([], "add", paths)
+
+
+def _git(where: Sequence[str], verb: str, names: Sequence[str]) -> str:
+    literal = ["--literal-pathspecs"] if any(re.search(r"^:|[*?[\\]", name) for name in names) else []
+    return " ".join(map(quoted, ["git", *where, *literal, verb, "--", *names]))

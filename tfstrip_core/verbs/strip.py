@@ -8,19 +8,40 @@ from collections.abc import Collection
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
 from dataclasses import replace as with_values
-from typing import Literal
+from typing import TYPE_CHECKING
 
 from tfstrip_core import containers, replace, signals
 from tfstrip_core.codecs.window import blocks, same
 from tfstrip_core.containers import averages
 from tfstrip_core.discover import Found, look
-from tfstrip_core.errors import CannotReplace, NotAModel, Pointer, ProofFailed, Unreadable, UsageError
-from tfstrip_core.inventory import Finding, Inventory, Plan, Proof, Removed, Role, StripResult
+from tfstrip_core.errors import (
+    CannotReplace,
+    NotAModel,
+    Pointer,
+    ProofFailed,
+    TfstripError,
+    Unreadable,
+    UsageError,
+    printable,
+)
+from tfstrip_core.inventory import (
+    INFERENCE,
+    Finding,
+    Inventory,
+    Plan,
+    Profile,
+    Proof,
+    Removed,
+    Role,
+    Scope,
+    StripResult,
+)
 from tfstrip_core.plan import Choices, Ema, plan
 from tfstrip_core.rules import RULES, residue_bytes
 from tfstrip_core.verbs.verify import compare, may_go
 
-Profile = Literal["inference", "serving"]
+if TYPE_CHECKING:
+    from tfstrip_core.containers import Container
 
 
 def strip(
@@ -33,12 +54,14 @@ def strip(
     ema: Ema = "",
     also: Collection[str] = (),
     drop_training_config: bool = False,
+    drop_functions: Collection[str] = (),
 ) -> StripResult:
     """Write the model at `source` without its training state to `target`, or over itself with `in_place`.
 
-    Keras files have no functions to choose from, so `profile` makes no difference to them. A model in which the
-    choices leave nothing to do is copied byte for byte, in place left untouched. Raises UsageError, NeedsChoice
-    for averages, NothingLeft, CannotReplace, ProofFailed, and what inspect raises; nothing is written then.
+    `profile` says what of a SavedModel stays: what code that infers can call, or what its signatures reach; and
+    `drop_functions` which functions it is to lose besides. Other models have no functions to choose from. A model in
+    which the choices leave nothing to do is copied byte for byte, in place left untouched. Raises UsageError,
+    NeedsChoice for averages, NothingLeft, CannotReplace, ProofFailed, and what inspect raises; nothing is written then.
     """
     if target is not None and in_place:
         raise UsageError("-o and --in-place exclude each other", "give one of them")
@@ -49,7 +72,8 @@ def strip(
     recover(source)
     found = _found(source)
     try:
-        return _strip(found, target, Choices(ema, also, drop_training_config), force)
+        scope = Scope(profile, frozenset(drop_functions))
+        return _strip(found, target, Choices(ema, also, drop_training_config, scope), force)
     except OSError as error:
         raise Unreadable(
             f"cannot be read or written ({error.strerror or error})", "check space and permissions"
@@ -59,24 +83,27 @@ def strip(
 def _strip(found: Found, target: str | None, choices: Choices, force: bool) -> StripResult:
     source, container = found.file, containers.container(found.kind)
     endings = container.endings(source)
+    if target is None and replace.is_directory(endings):
+        raise UsageError("--in-place does not replace directories yet", "write to another one with -o")
     if target is None:
         replace.check_in_place(source + ending for ending in endings)
     else:
         replace.check_target(source, target, endings, force)
     seen = replace.stamps(source, endings)
     size = replace.total(seen)
-    inventory = settled(found, choices.also)
-    planned = plan(inventory, choices)
-    # Before anything is copied: HDF5's library can crash on damage that a checksum tells of.
+    # Before any value is judged or copied: damage is told as what it is, and HDF5's library can crash on it.
     container.check_whole(source)
+    inventory = settled(found, choices.also, choices.scope)
+    _check_functions(inventory, choices.scope)
+    planned = plan(inventory, choices)
     if target is None and not planned.drop:
         proof = _prove(found, found, planned)
         return _result(inventory, planned, found.path, found.path, size, size, proof, changed=False)
     destination = source if target is None else target
-    with replace.workshop(destination + endings[0]) as folder, ThreadPoolExecutor() as meanwhile:
+    with replace.workshop(replace.beside(destination, endings)) as folder, ThreadPoolExecutor() as meanwhile:
         built = os.path.join(folder, "result")
         made, notes = _build(found, planned, built)
-        flushed = [meanwhile.submit(replace.flush, built + ending) for ending in made]
+        flushed = [meanwhile.submit(replace.flush, file) for file in replace.every(built, made)]
         whole = meanwhile.submit(container.check_whole, built)
         proof = _prove(found, look(built), planned)
         for done in (whole, *flushed):
@@ -88,12 +115,21 @@ def _strip(found: Found, target: str | None, choices: Choices, force: bool) -> S
         if target is None:
             replace.put_in_place(built, source, seen, made)
         else:
-            replace.put(built, target, made, endings)
+            replace.check_target(source, target, made, force)
+            replace.put(built, target, made, _there(container, target))
     for file, content in container.beside(source, destination).items():
         replace.put_text(content, file)
     shown = found.path if target is None else target
     result = _result(inventory, planned, found.path, shown, size, after, proof, changed=True)
     return with_values(result, notes=tuple(notes))
+
+
+def _there(container: Container, target: str) -> tuple[str, ...]:
+    """Return the endings of an older model at the target, whose files must not stay beside the new ones."""
+    try:
+        return container.endings(target)
+    except (TfstripError, OSError):
+        return ()
 
 
 def recover(source: str) -> None:
@@ -119,11 +155,18 @@ def _found(source: str) -> Found:
     return found
 
 
-def settled(source: str | Found, also: Collection[str] = ()) -> Inventory:
+def _check_functions(inventory: Inventory, scope: Scope) -> None:
+    """Raise UsageError where the user names a function that is not there."""
+    known = {finding.subject for finding in inventory.findings if finding.rule == "TFS202"}
+    for name in sorted(scope.without - known):
+        raise UsageError(f"--drop-function {printable(name)} names no function of this model", "see tfstrip inspect")
+
+
+def settled(source: str | Found, also: Collection[str] = (), scope: Scope = INFERENCE) -> Inventory:
     """Return what the model holds, with averages told apart by their values: what inspect says and a look inside."""
     found = _found(source) if isinstance(source, str) else source
     container = containers.container(found.kind)
-    inventory = with_values(container.inventory(found.file), path=found.path)
+    inventory = with_values(container.inventory(found.file, scope), path=found.path)
     if not any(averages.needs_values(finding, also) for finding in inventory.findings):
         return inventory
     with container.contents(found.file) as parts:
@@ -146,10 +189,11 @@ def _build(found: Found, planned: Plan, built: str) -> tuple[tuple[str, ...], li
         notes = container.rewrite(found.file, planned, built)
     else:
         for ending in container.endings(found.file):
+            os.makedirs(os.path.dirname(built + ending), exist_ok=True)
             shutil.copyfile(found.file + ending, built + ending)
     endings = container.endings(built)
-    for ending in endings:
-        replace.open_mode(built + ending)
+    for file in replace.every(built, endings):
+        replace.open_mode(file)
     return endings, notes
 
 
@@ -159,10 +203,11 @@ def _prove(found: Found, built: Found, planned: Plan) -> Proof:
         raise ProofFailed("the result is not recognised as what it is", "nothing was written; please report this")
     container = containers.container(found.kind)
     differences, proof = compare(found, built, may_go(planned.drop), dict(planned.apply))
-    after = container.inventory(built.file)
+    after = container.inventory(built.file, planned.scope)
     left = planned.tensors & {tensor.name for tensor in after.tensors}
     differences += [f"{name} is still there" for name in sorted(left)]
     acted = {finding.rule for finding in planned.drop if RULES[finding.rule].stripped}
+    acted |= {"TFS402"} if planned.drop else set()  # whatever the original's saver was like
     differences += [f"{finding.rule} still fires" for finding in after.findings if finding.rule in acted]
     endings = container.endings(found.file) if not planned.drop else ()
     if not all(_identical(found.file + ending, built.file + ending) for ending in endings):

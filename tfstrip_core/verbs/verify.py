@@ -6,13 +6,13 @@ The same comparison is the proof of every strip.
 from __future__ import annotations
 
 from collections.abc import Callable, Collection, Mapping
-from contextlib import ExitStack
+from contextlib import ExitStack, suppress
 
 from tfstrip_core import containers
 from tfstrip_core.codecs.window import same
 from tfstrip_core.discover import Found, look
 from tfstrip_core.errors import Unreadable, UsageError, printable
-from tfstrip_core.inventory import Comparison, Contents, Finding, Key, Proof
+from tfstrip_core.inventory import Comparison, Contents, Finding, Key, Proof, Scope
 from tfstrip_core.plan import Ema
 from tfstrip_core.rules import RULES
 from tfstrip_core.verbs.inspect import inspect
@@ -23,24 +23,31 @@ _WHAT = {"tensor": "tensor", "attribute": "attribute", "group": "group", "member
 def verify(original: str, stripped: str, *, ema: Ema = "", also: Collection[str] = ()) -> Comparison:
     """Compare two models byte for byte: every tensor kept, every attribute, configuration and asset.
 
-    What is gone must be removable by the rules or named in `also` (KEYs); with `ema` "apply" the weights must
+    What is gone must be removable by the rules or named in `also` (KEYs, and functions of a SavedModel); of that, all
+    that no signature reaches may be gone together, as the profile serving has it. With `ema` "apply" the weights must
     have their averages' bytes. Raises what inspect raises, and UsageError for a KEY that names nothing.
     """
     before, after = inspect(original), inspect(stripped)
     if before.format != after.format:
         return Comparison(before, after, (f"the formats differ: {before.format} and {after.format}",), (), Proof(0, 0))
+    both = look(original), look(stripped)
+    found = _within(both[0], Scope(without=frozenset(also))) if also else before.findings
     for key in also:
-        if not any(finding.subject == key for finding in before.findings):
+        if not any(finding.subject == key for finding in (*before.findings, *found)):
             raise UsageError(f"--also {printable(key)} names nothing in the original", "see tfstrip inspect")
-    allowed = [finding for finding in before.findings if _removable(finding, also)]
     averages = [finding for finding in before.findings if finding.rule == "TFS106"]
     if ema == "apply" and any(not finding.pairs for finding in averages):
         raise UsageError("which average belongs to which weight is not certain", "verify without --ema apply")
     pairs = {weight: average for finding in averages for weight, average in finding.pairs} if ema == "apply" else {}
-    both = look(original), look(stripped)
-    for found in both:
-        containers.container(found.kind).check_whole(found.file)
-    differences, proof = compare(*both, may_go(allowed), pairs)
+    for model in both:
+        containers.container(model.kind).check_whole(model.file)
+    differences, proof = compare(*both, may_go([item for item in found if _removable(item, also)]), pairs)
+    if differences and both[0].kind == containers.SAVED_MODEL:
+        with suppress(UsageError):  # it may be what only serves
+            served, left = (_within(model, Scope("serving", frozenset(also))) for model in both)
+            if not any(finding.rule == "TFS202" for finding in left):
+                again, shown = compare(*both, may_go([item for item in served if _removable(item, also)]), pairs)
+                differences, proof = (differences, proof) if again else (again, shown)
     gone = {tensor.name for tensor in before.tensors} - {tensor.name for tensor in after.tensors}
     notes = tuple(
         f"{printable(finding.subject)}: averages of the weights are gone"
@@ -48,6 +55,11 @@ def verify(original: str, stripped: str, *, ema: Ema = "", also: Collection[str]
         if ema != "apply" and not gone.isdisjoint(finding.tensors)
     )
     return Comparison(before, after, tuple(differences), notes, proof)
+
+
+def _within(model: Found, scope: Scope) -> tuple[Finding, ...]:
+    """Return what is found in a model of which less counts as inference."""
+    return containers.container(model.kind).inventory(model.file, scope).findings
 
 
 def _removable(finding: Finding, also: Collection[str]) -> bool:
@@ -58,7 +70,12 @@ def may_go(findings: Collection[Finding]) -> Callable[[Key], bool]:
     """Return whether a part may be missing, given the findings that may go."""
     tensors = {name for finding in findings for name in finding.tensors}
     configs = {finding.subject for finding in findings if finding.rule == "TFS201"}
-    roots = tuple({root for finding in findings for root in finding.roots})
+    roots = {root for finding in findings for root in finding.roots}
+
+    def under(name: str) -> bool:
+        while name and name not in roots:
+            name = name.rpartition("/")[0]
+        return bool(name)
 
     def removable(key: Key) -> bool:
         kind, name = key
@@ -68,7 +85,7 @@ def may_go(findings: Collection[Finding]) -> Callable[[Key], bool]:
             return name in configs
         if kind == "attribute":
             name = name.rpartition("@")[0]
-        return kind in ("attribute", "group") and any(name == root or name.startswith(f"{root}/") for root in roots)
+        return kind in ("attribute", "group") and under(name)
 
     return removable
 

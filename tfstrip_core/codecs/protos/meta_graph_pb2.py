@@ -14,7 +14,7 @@ _sym_db = _symbol_database.Default()
 
 
 
-DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n+tfstrip_core/codecs/protos/meta_graph.proto\x12\x12tfstrip.meta_graph\"\x9f\x01\n\tMetaGraph\x12,\n\tgraph_def\x18\x02 \x01(\x0b\x32\x19.tfstrip.meta_graph.Graph\x12,\n\tsaver_def\x18\x03 \x01(\x0b\x32\x19.tfstrip.meta_graph.Saver\x12\x36\n\x0e\x63ollection_def\x18\x04 \x03(\x0b\x32\x1e.tfstrip.meta_graph.Collection\"/\n\x05Graph\x12&\n\x04node\x18\x01 \x03(\x0b\x32\x18.tfstrip.meta_graph.Node\"\\\n\x04Node\x12\x0c\n\x04name\x18\x01 \x01(\t\x12\n\n\x02op\x18\x02 \x01(\t\x12\r\n\x05input\x18\x03 \x03(\t\x12+\n\x04\x61ttr\x18\x05 \x03(\x0b\x32\x1d.tfstrip.meta_graph.Attribute\"B\n\tAttribute\x12\x0b\n\x03key\x18\x01 \x01(\t\x12(\n\x05value\x18\x02 \x01(\x0b\x32\x19.tfstrip.meta_graph.Value\"u\n\x05Value\x12(\n\x04list\x18\x01 \x01(\x0b\x32\x18.tfstrip.meta_graph.ListH\x00\x12\x0b\n\x01s\x18\x02 \x01(\x0cH\x00\x12,\n\x06tensor\x18\x08 \x01(\x0b\x32\x1a.tfstrip.meta_graph.TensorH\x00\x42\x07\n\x05value\"\x1f\n\x04List\x12\t\n\x01s\x18\x02 \x03(\x0c\x12\x0c\n\x04type\x18\x06 \x03(\x05\"\\\n\x06Tensor\x12\r\n\x05\x64type\x18\x01 \x01(\x05\x12/\n\x0ctensor_shape\x18\x02 \x01(\x0b\x32\x19.tfstrip.meta_graph.Shape\x12\x12\n\nstring_val\x18\x08 \x03(\x0c\"C\n\x05Shape\x12$\n\x03\x64im\x18\x02 \x03(\x0b\x32\x17.tfstrip.meta_graph.Dim\x12\x14\n\x0cunknown_rank\x18\x03 \x01(\x08\"\x13\n\x03\x44im\x12\x0c\n\x04size\x18\x01 \x01(\x03\"X\n\x05Saver\x12\x1c\n\x14\x66ilename_tensor_name\x18\x01 \x01(\t\x12\x18\n\x10save_tensor_name\x18\x02 \x01(\t\x12\x17\n\x0frestore_op_name\x18\x03 \x01(\t\"D\n\nCollection\x12\x0b\n\x03key\x18\x01 \x01(\t\x12)\n\x05value\x18\x02 \x01(\x0b\x32\x1a.tfstrip.meta_graph.Values\"x\n\x06Values\x12\x31\n\tnode_list\x18\x01 \x01(\x0b\x32\x1c.tfstrip.meta_graph.NodeListH\x00\x12\x33\n\nbytes_list\x18\x02 \x01(\x0b\x32\x1d.tfstrip.meta_graph.BytesListH\x00\x42\x06\n\x04kind\"\x19\n\x08NodeList\x12\r\n\x05value\x18\x01 \x03(\t\"\x1a\n\tBytesList\x12\r\n\x05value\x18\x01 \x03(\x0c\"\x83\x01\n\x08Variable\x12\x15\n\rvariable_name\x18\x01 \x01(\t\x12:\n\x13save_slice_info_def\x18\x04 \x01(\x0b\x32\x1d.tfstrip.meta_graph.SliceInfo\x12\x16\n\ttrainable\x18\x07 \x01(\x08H\x00\x88\x01\x01\x42\x0c\n\n_trainable\"\x1e\n\tSliceInfo\x12\x11\n\tfull_name\x18\x01 \x01(\tb\x06proto3')
+DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n+tfstrip_core/codecs/protos/meta_graph.proto\x12\x12tfstrip.meta_graph\"\x9f\x01\n\tMetaGraph\x12,\n\tgraph_def\x18\x02 \x01(\x0b\x32\x19.tfstrip.meta_graph.Graph\x12,\n\tsaver_def\x18\x03 \x01(\x0b\x32\x19.tfstrip.meta_graph.Saver\x12\x36\n\x0e\x63ollection_def\x18\x04 \x03(\x0b\x32\x1e.tfstrip.meta_graph.Collection\"/\n\x05Graph\x12&\n\x04node\x18\x01 \x03(\x0b\x32\x18.tfstrip.meta_graph.Node\"\\\n\x04Node\x12\x0c\n\x04name\x18\x01 \x01(\t\x12\n\n\x02op\x18\x02 \x01(\t\x12\r\n\x05input\x18\x03 \x03(\t\x12+\n\x04\x61ttr\x18\x05 \x03(\x0b\x32\x1d.tfstrip.meta_graph.Attribute\"B\n\tAttribute\x12\x0b\n\x03key\x18\x01 \x01(\t\x12(\n\x05value\x18\x02 \x01(\x0b\x32\x19.tfstrip.meta_graph.Value\"\xdb\x01\n\x05Value\x12(\n\x04list\x18\x01 \x01(\x0b\x32\x18.tfstrip.meta_graph.ListH\x00\x12\x0b\n\x01s\x18\x02 \x01(\x0cH\x00\x12\x0e\n\x04type\x18\x06 \x01(\x05H\x00\x12*\n\x05shape\x18\x07 \x01(\x0b\x32\x19.tfstrip.meta_graph.ShapeH\x00\x12,\n\x06tensor\x18\x08 \x01(\x0b\x32\x1a.tfstrip.meta_graph.TensorH\x00\x12(\n\x04\x66unc\x18\n \x01(\x0b\x32\x18.tfstrip.meta_graph.FuncH\x00\x42\x07\n\x05value\"A\n\x04\x46unc\x12\x0c\n\x04name\x18\x01 \x01(\t\x12+\n\x04\x61ttr\x18\x02 \x03(\x0b\x32\x1d.tfstrip.meta_graph.Attribute\"G\n\x04List\x12\t\n\x01s\x18\x02 \x03(\x0c\x12\x0c\n\x04type\x18\x06 \x03(\x05\x12&\n\x04\x66unc\x18\t \x03(\x0b\x32\x18.tfstrip.meta_graph.Func\"\\\n\x06Tensor\x12\r\n\x05\x64type\x18\x01 \x01(\x05\x12/\n\x0ctensor_shape\x18\x02 \x01(\x0b\x32\x19.tfstrip.meta_graph.Shape\x12\x12\n\nstring_val\x18\x08 \x03(\x0c\"C\n\x05Shape\x12$\n\x03\x64im\x18\x02 \x03(\x0b\x32\x17.tfstrip.meta_graph.Dim\x12\x14\n\x0cunknown_rank\x18\x03 \x01(\x08\"\x13\n\x03\x44im\x12\x0c\n\x04size\x18\x01 \x01(\x03\"i\n\x05Saver\x12\x1c\n\x14\x66ilename_tensor_name\x18\x01 \x01(\t\x12\x18\n\x10save_tensor_name\x18\x02 \x01(\t\x12\x17\n\x0frestore_op_name\x18\x03 \x01(\t\x12\x0f\n\x07version\x18\x07 \x01(\x05\"D\n\nCollection\x12\x0b\n\x03key\x18\x01 \x01(\t\x12)\n\x05value\x18\x02 \x01(\x0b\x32\x1a.tfstrip.meta_graph.Values\"\xa9\x01\n\x06Values\x12\x31\n\tnode_list\x18\x01 \x01(\x0b\x32\x1c.tfstrip.meta_graph.NodeListH\x00\x12\x33\n\nbytes_list\x18\x02 \x01(\x0b\x32\x1d.tfstrip.meta_graph.BytesListH\x00\x12/\n\x08\x61ny_list\x18\x05 \x01(\x0b\x32\x1b.tfstrip.meta_graph.AnyListH\x00\x42\x06\n\x04kind\"\x18\n\x07\x41nyList\x12\r\n\x05value\x18\x01 \x03(\x0c\"\x19\n\x08NodeList\x12\r\n\x05value\x18\x01 \x03(\t\"\x1a\n\tBytesList\x12\r\n\x05value\x18\x01 \x03(\x0c\"\xd0\x01\n\x08Variable\x12\x15\n\rvariable_name\x18\x01 \x01(\t\x12\x18\n\x10initializer_name\x18\x02 \x01(\t\x12\x15\n\rsnapshot_name\x18\x03 \x01(\t\x12:\n\x13save_slice_info_def\x18\x04 \x01(\x0b\x32\x1d.tfstrip.meta_graph.SliceInfo\x12\x1a\n\x12initial_value_name\x18\x06 \x01(\t\x12\x16\n\ttrainable\x18\x07 \x01(\x08H\x00\x88\x01\x01\x42\x0c\n\n_trainable\"\x1e\n\tSliceInfo\x12\x11\n\tfull_name\x18\x01 \x01(\tb\x06proto3')
 
 _globals = globals()
 _builder.BuildMessageAndEnumDescriptors(DESCRIPTOR, _globals)
@@ -29,28 +29,32 @@ if _descriptor._USE_C_DESCRIPTORS == False:
   _globals['_NODE']._serialized_end=370
   _globals['_ATTRIBUTE']._serialized_start=372
   _globals['_ATTRIBUTE']._serialized_end=438
-  _globals['_VALUE']._serialized_start=440
-  _globals['_VALUE']._serialized_end=557
-  _globals['_LIST']._serialized_start=559
-  _globals['_LIST']._serialized_end=590
-  _globals['_TENSOR']._serialized_start=592
-  _globals['_TENSOR']._serialized_end=684
-  _globals['_SHAPE']._serialized_start=686
-  _globals['_SHAPE']._serialized_end=753
-  _globals['_DIM']._serialized_start=755
-  _globals['_DIM']._serialized_end=774
-  _globals['_SAVER']._serialized_start=776
-  _globals['_SAVER']._serialized_end=864
-  _globals['_COLLECTION']._serialized_start=866
-  _globals['_COLLECTION']._serialized_end=934
-  _globals['_VALUES']._serialized_start=936
-  _globals['_VALUES']._serialized_end=1056
-  _globals['_NODELIST']._serialized_start=1058
-  _globals['_NODELIST']._serialized_end=1083
-  _globals['_BYTESLIST']._serialized_start=1085
-  _globals['_BYTESLIST']._serialized_end=1111
-  _globals['_VARIABLE']._serialized_start=1114
-  _globals['_VARIABLE']._serialized_end=1245
-  _globals['_SLICEINFO']._serialized_start=1247
-  _globals['_SLICEINFO']._serialized_end=1277
+  _globals['_VALUE']._serialized_start=441
+  _globals['_VALUE']._serialized_end=660
+  _globals['_FUNC']._serialized_start=662
+  _globals['_FUNC']._serialized_end=727
+  _globals['_LIST']._serialized_start=729
+  _globals['_LIST']._serialized_end=800
+  _globals['_TENSOR']._serialized_start=802
+  _globals['_TENSOR']._serialized_end=894
+  _globals['_SHAPE']._serialized_start=896
+  _globals['_SHAPE']._serialized_end=963
+  _globals['_DIM']._serialized_start=965
+  _globals['_DIM']._serialized_end=984
+  _globals['_SAVER']._serialized_start=986
+  _globals['_SAVER']._serialized_end=1091
+  _globals['_COLLECTION']._serialized_start=1093
+  _globals['_COLLECTION']._serialized_end=1161
+  _globals['_VALUES']._serialized_start=1164
+  _globals['_VALUES']._serialized_end=1333
+  _globals['_ANYLIST']._serialized_start=1335
+  _globals['_ANYLIST']._serialized_end=1359
+  _globals['_NODELIST']._serialized_start=1361
+  _globals['_NODELIST']._serialized_end=1386
+  _globals['_BYTESLIST']._serialized_start=1388
+  _globals['_BYTESLIST']._serialized_end=1414
+  _globals['_VARIABLE']._serialized_start=1417
+  _globals['_VARIABLE']._serialized_end=1625
+  _globals['_SLICEINFO']._serialized_start=1627
+  _globals['_SLICEINFO']._serialized_end=1657
 # @@protoc_insertion_point(module_scope)

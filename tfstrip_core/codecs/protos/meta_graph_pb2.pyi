@@ -42,22 +42,38 @@ class Attribute(_message.Message):
     def __init__(self, key: _Optional[str] = ..., value: _Optional[_Union[Value, _Mapping]] = ...) -> None: ...
 
 class Value(_message.Message):
-    __slots__ = ("list", "s", "tensor")
+    __slots__ = ("list", "s", "type", "shape", "tensor", "func")
     LIST_FIELD_NUMBER: _ClassVar[int]
     S_FIELD_NUMBER: _ClassVar[int]
+    TYPE_FIELD_NUMBER: _ClassVar[int]
+    SHAPE_FIELD_NUMBER: _ClassVar[int]
     TENSOR_FIELD_NUMBER: _ClassVar[int]
+    FUNC_FIELD_NUMBER: _ClassVar[int]
     list: List
     s: bytes
+    type: int
+    shape: Shape
     tensor: Tensor
-    def __init__(self, list: _Optional[_Union[List, _Mapping]] = ..., s: _Optional[bytes] = ..., tensor: _Optional[_Union[Tensor, _Mapping]] = ...) -> None: ...
+    func: Func
+    def __init__(self, list: _Optional[_Union[List, _Mapping]] = ..., s: _Optional[bytes] = ..., type: _Optional[int] = ..., shape: _Optional[_Union[Shape, _Mapping]] = ..., tensor: _Optional[_Union[Tensor, _Mapping]] = ..., func: _Optional[_Union[Func, _Mapping]] = ...) -> None: ...
+
+class Func(_message.Message):
+    __slots__ = ("name", "attr")
+    NAME_FIELD_NUMBER: _ClassVar[int]
+    ATTR_FIELD_NUMBER: _ClassVar[int]
+    name: str
+    attr: _containers.RepeatedCompositeFieldContainer[Attribute]
+    def __init__(self, name: _Optional[str] = ..., attr: _Optional[_Iterable[_Union[Attribute, _Mapping]]] = ...) -> None: ...
 
 class List(_message.Message):
-    __slots__ = ("s", "type")
+    __slots__ = ("s", "type", "func")
     S_FIELD_NUMBER: _ClassVar[int]
     TYPE_FIELD_NUMBER: _ClassVar[int]
+    FUNC_FIELD_NUMBER: _ClassVar[int]
     s: _containers.RepeatedScalarFieldContainer[bytes]
     type: _containers.RepeatedScalarFieldContainer[int]
-    def __init__(self, s: _Optional[_Iterable[bytes]] = ..., type: _Optional[_Iterable[int]] = ...) -> None: ...
+    func: _containers.RepeatedCompositeFieldContainer[Func]
+    def __init__(self, s: _Optional[_Iterable[bytes]] = ..., type: _Optional[_Iterable[int]] = ..., func: _Optional[_Iterable[_Union[Func, _Mapping]]] = ...) -> None: ...
 
 class Tensor(_message.Message):
     __slots__ = ("dtype", "tensor_shape", "string_val")
@@ -84,14 +100,16 @@ class Dim(_message.Message):
     def __init__(self, size: _Optional[int] = ...) -> None: ...
 
 class Saver(_message.Message):
-    __slots__ = ("filename_tensor_name", "save_tensor_name", "restore_op_name")
+    __slots__ = ("filename_tensor_name", "save_tensor_name", "restore_op_name", "version")
     FILENAME_TENSOR_NAME_FIELD_NUMBER: _ClassVar[int]
     SAVE_TENSOR_NAME_FIELD_NUMBER: _ClassVar[int]
     RESTORE_OP_NAME_FIELD_NUMBER: _ClassVar[int]
+    VERSION_FIELD_NUMBER: _ClassVar[int]
     filename_tensor_name: str
     save_tensor_name: str
     restore_op_name: str
-    def __init__(self, filename_tensor_name: _Optional[str] = ..., save_tensor_name: _Optional[str] = ..., restore_op_name: _Optional[str] = ...) -> None: ...
+    version: int
+    def __init__(self, filename_tensor_name: _Optional[str] = ..., save_tensor_name: _Optional[str] = ..., restore_op_name: _Optional[str] = ..., version: _Optional[int] = ...) -> None: ...
 
 class Collection(_message.Message):
     __slots__ = ("key", "value")
@@ -102,12 +120,20 @@ class Collection(_message.Message):
     def __init__(self, key: _Optional[str] = ..., value: _Optional[_Union[Values, _Mapping]] = ...) -> None: ...
 
 class Values(_message.Message):
-    __slots__ = ("node_list", "bytes_list")
+    __slots__ = ("node_list", "bytes_list", "any_list")
     NODE_LIST_FIELD_NUMBER: _ClassVar[int]
     BYTES_LIST_FIELD_NUMBER: _ClassVar[int]
+    ANY_LIST_FIELD_NUMBER: _ClassVar[int]
     node_list: NodeList
     bytes_list: BytesList
-    def __init__(self, node_list: _Optional[_Union[NodeList, _Mapping]] = ..., bytes_list: _Optional[_Union[BytesList, _Mapping]] = ...) -> None: ...
+    any_list: AnyList
+    def __init__(self, node_list: _Optional[_Union[NodeList, _Mapping]] = ..., bytes_list: _Optional[_Union[BytesList, _Mapping]] = ..., any_list: _Optional[_Union[AnyList, _Mapping]] = ...) -> None: ...
+
+class AnyList(_message.Message):
+    __slots__ = ("value",)
+    VALUE_FIELD_NUMBER: _ClassVar[int]
+    value: _containers.RepeatedScalarFieldContainer[bytes]
+    def __init__(self, value: _Optional[_Iterable[bytes]] = ...) -> None: ...
 
 class NodeList(_message.Message):
     __slots__ = ("value",)
@@ -122,14 +148,20 @@ class BytesList(_message.Message):
     def __init__(self, value: _Optional[_Iterable[bytes]] = ...) -> None: ...
 
 class Variable(_message.Message):
-    __slots__ = ("variable_name", "save_slice_info_def", "trainable")
+    __slots__ = ("variable_name", "initializer_name", "snapshot_name", "save_slice_info_def", "initial_value_name", "trainable")
     VARIABLE_NAME_FIELD_NUMBER: _ClassVar[int]
+    INITIALIZER_NAME_FIELD_NUMBER: _ClassVar[int]
+    SNAPSHOT_NAME_FIELD_NUMBER: _ClassVar[int]
     SAVE_SLICE_INFO_DEF_FIELD_NUMBER: _ClassVar[int]
+    INITIAL_VALUE_NAME_FIELD_NUMBER: _ClassVar[int]
     TRAINABLE_FIELD_NUMBER: _ClassVar[int]
     variable_name: str
+    initializer_name: str
+    snapshot_name: str
     save_slice_info_def: SliceInfo
+    initial_value_name: str
     trainable: bool
-    def __init__(self, variable_name: _Optional[str] = ..., save_slice_info_def: _Optional[_Union[SliceInfo, _Mapping]] = ..., trainable: bool = ...) -> None: ...
+    def __init__(self, variable_name: _Optional[str] = ..., initializer_name: _Optional[str] = ..., snapshot_name: _Optional[str] = ..., save_slice_info_def: _Optional[_Union[SliceInfo, _Mapping]] = ..., initial_value_name: _Optional[str] = ..., trainable: bool = ...) -> None: ...
 
 class SliceInfo(_message.Message):
     __slots__ = ("full_name",)
