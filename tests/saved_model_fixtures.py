@@ -71,7 +71,8 @@ class Model:
         return str(self.facts["loaders"].get(version, {}).get(loader, ""))
 
 
-def _models(folder: Path, unpacked: Path) -> list[Model]:
+def read_models(folder: Path, unpacked: Path) -> list[Model]:
+    """Describe the models of a folder with an index, unpacked or as they are."""
     index = folder / "index.json"
     entries = json.loads(index.read_text(encoding="utf-8")) if index.exists() else []
     return [Model(unpacked / one["scenario"], one["writer"], one, folder / one["io"]) for one in entries]
@@ -82,7 +83,7 @@ def stored_models(unpacked: Path = STORED) -> list[Model]:
     return [
         model
         for index in sorted(STORED.glob("*/index.json"))
-        for model in _models(index.parent, unpacked / index.parent.name)
+        for model in read_models(index.parent, unpacked / index.parent.name)
     ]
 
 
@@ -103,7 +104,7 @@ class Models:
     def written(self, *scenarios: str) -> list[Model]:
         """Let the TensorFlow at hand write models; one process writes all that are not there yet."""
         here = self.folder / "here"
-        missing = [name for name in scenarios if name not in {one.scenario for one in _models(here, here)}]
+        missing = [name for name in scenarios if name not in {one.scenario for one in read_models(here, here)}]
         if missing:
             env = {
                 **os.environ,
@@ -115,7 +116,7 @@ class Models:
             command = [sys.executable, "-W", "ignore", str(SCRIPT), str(here), *missing]
             done = subprocess.run(command, env=env, capture_output=True, text=True, check=False)
             assert done.returncode == 0, done.stderr[-3000:]
-        return [next(one for one in _models(here, here) if one.scenario == name) for name in scenarios]
+        return [next(one for one in read_models(here, here) if one.scenario == name) for name in scenarios]
 
 
 def models(tmp_path_factory: pytest.TempPathFactory) -> Models:

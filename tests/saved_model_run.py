@@ -237,13 +237,15 @@ class Runner:
         may_lack: Callable[[str], bool] = lambda call: False,
     ) -> Result:
         """Run both on the same inputs. The original is run once for each loader: it must not change."""
-        return judge(self.once(original, loader, examples), self.run(stripped, loader, examples), may_lack)
+        # The original has shown which calls draw random numbers.
+        stripped_ran = self.run(stripped, loader, examples, twice=False)
+        return judge(self.once(original, loader, examples), stripped_ran, may_lack)
 
     def notices(self, directory: str | os.PathLike[str], key: str, loader: str, examples: str = "") -> bool:
         """The negative control: whether this loader sees a flipped bit in a tensor of the model."""
         with tempfile.TemporaryDirectory() as folder:
             copy = flipped(directory, os.path.join(folder, "model"), key)
-            after = self.run(copy, loader, examples)
+            after = self.run(copy, loader, examples, twice=False)
         return judge(self.once(directory, loader, examples), after).state == "different"
 
     def control(
@@ -330,7 +332,9 @@ def entries(directory: str | os.PathLike[str]) -> dict[str, Entry]:
                     fields[tag >> 3] = start
             if key and fields.get(5) and 7 not in fields:
                 assert not fields.get(3), "several shards"
-                found[key.decode("utf-8", "replace")] = Entry(fields.get(1, 0), fields.get(4, 0), fields[5], at, raw)
+                found[key.decode("utf-8", "surrogateescape")] = Entry(
+                    fields.get(1, 0), fields.get(4, 0), fields[5], at, raw
+                )
     return found
 
 
@@ -471,9 +475,11 @@ class Inputs:
         """Yield arguments for a call, in the order in which to try them."""
         given = {}
         for name in specs:
-            # With several MetaGraphs a signature's name has their tags before it, and the examples do not.
+            # Where a MetaGraph is not the one that serves, its tags stand before the name, and not in the examples.
             value = self.examples.get("{}/x/{}".format(call.rpartition(":")[2], name))
             if value is not None:
+                rows = (specs[name][1] or [None])[0] if value.ndim else None  # some signatures take one row, no more
+                value = value[:rows] if rows and rows > 0 else value
                 given[name] = value.astype(object) if value.dtype.kind in "SU" else value
         for filling in FILLINGS:
             yield {
@@ -524,6 +530,7 @@ class Reply:
     def __init__(self, job: dict[str, Any]) -> None:
         self.directory = job["directory"]
         self.loader = job["loader"]
+        self.twice = job.get("twice", True)
         self.inputs = Inputs(job["examples"])
         self.outputs: dict[str, Any] = {}
         self.failed: dict[str, str] = {}
@@ -535,7 +542,7 @@ class Reply:
         for arguments in self.inputs.choices(name, specs):
             try:
                 found = [packed(*one) for one in sorted(run(arguments).items())]
-                if twice and found != [packed(*one) for one in sorted(run(arguments).items())]:
+                if twice and self.twice and found != [packed(*one) for one in sorted(run(arguments).items())]:
                     self.unsteady.append(name)
             except Exception as caught:  # noqa: BLE001 - whatever it is, it is the answer
                 error = error or caught
@@ -561,9 +568,9 @@ def tag_sets(directory: str) -> list[list[str]]:
     return [sorted(one.meta_info_def.tags) for one in meta_graphs(directory)]
 
 
-def named(tags: list[str], several: bool, name: str) -> str:
-    """Name a signature, with the tags of its MetaGraph where there are several."""
-    return "{}{}".format("+".join(tags) + ":" if several else "", name)
+def named(tags: list[str], name: str) -> str:
+    """Name a signature: with the tags of its MetaGraph, unless that is the one that serves."""
+    return "{}{}".format("" if tags == ["serve"] else "+".join(tags) + ":", name)
 
 
 def tensor_spec(spec: Any) -> tuple[str, list[int | None] | None]:
@@ -650,7 +657,7 @@ def v2(reply: Reply) -> None:
                 found, _ = state.seeded(lambda: function(**arguments))
                 return {f"{key}/{part}": one for key, value in found.items() for part, one in flat(value).items()}
 
-            reply.call(named(tags, len(sets) > 1, name), specs, run)
+            reply.call(named(tags, name), specs, run)
     if not reply.outputs and not reply.failed:
         raise Impossible("no signatures")
 
@@ -735,7 +742,7 @@ def signatures_of(reply: Reply) -> Iterator[tuple[str, list[str], Any]]:
         tags = sorted(graph.meta_info_def.tags)
         for name in sorted(graph.signature_def):
             if name not in SPECIAL:
-                yield named(tags, len(graphs) > 1, name), tags, graph.signature_def[name]
+                yield named(tags, name), tags, graph.signature_def[name]
 
 
 def session(reply: Reply) -> None:
@@ -805,10 +812,9 @@ def tflite(reply: Reply) -> None:
     if not hasattr(lite.TFLiteConverter, "from_saved_model") or not hasattr(lite.Interpreter, "get_signature_runner"):
         raise Impossible("not written for this TensorFlow")
     none = True
-    sets = tag_sets(reply.directory)
     for call, tags, signature in signatures_of(reply):
         none = False
-        name = call.split(":", 1)[1] if len(sets) > 1 else call
+        name = call.rpartition(":")[2]
         specs = {key: info_spec(info) for key, info in signature.inputs.items()}
         made_once: list[Any] = []
 
