@@ -10,6 +10,7 @@ neither runs says nothing, so that the caller has to know which these are: `stat
 from __future__ import annotations
 
 from collections import Counter
+from collections.abc import Iterable
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -71,8 +72,12 @@ class Proof:
         """Whether a tensor is for training by what the live objects were."""
         if self.model.facts["labels"].get("trains"):  # a function that stays reads and writes them
             return False
-        whole = key.removeprefix("\0").partition("\0")[0]  # a slice's key begins with that of the whole
-        return self.roles()[whole][0] in GOES
+        return self.roles()[base(key)][0] in GOES
+
+    def weights(self) -> list[str]:
+        """Return the tensors of the result, slices too, in which a flipped bit may be seen; the likeliest first."""
+        floats = {key.name for key in self.model.keys if key.role == "weight" and "float" in key.dtype}
+        return sorted((key for key in contents(self.target) if base(key) in floats), reverse=True)
 
     def wrong_keys(self) -> list[str]:
         """Compare keys, content and roles with what the writer's live objects said."""
@@ -181,9 +186,23 @@ class Proof:
             said += self.wrong_outputs(result, runner)
         return said, {loader: result.state for loader, result in results.items()}
 
+    def unnoticed(self, runner: Runner, loaders: Iterable[str]) -> list[str]:
+        """The negative control: loaders that give the same though one bit of a weight that stayed is another."""
+        examples = str(self.model.io)
+        key = runner.control(self.target, self.weights(), "session", examples)
+        if key is None:
+            return ["no weight of the result is read"]
+        copy = sr.flipped(self.target, f"{self.target}-flipped", key)
+        states = {loader: runner.compare(self.target, copy, loader, examples).state for loader in loaders}
+        return [f"{loader}: {state}" for loader, state in states.items() if state != "different"]
+
     def equal(self) -> bool:
-        ema: Any = ""
-        return verify(str(self.source), str(self.target), ema=ema).equal
+        return verify(str(self.source), str(self.target)).equal
+
+
+def base(key: str) -> str:
+    """Return the tensor that a slice is of: its key begins with the name of the whole."""
+    return key.removeprefix("\0").partition("\0")[0]
 
 
 def contents(path: Path) -> dict[str, bytes]:

@@ -539,7 +539,12 @@ class Reply:
     def call(self, name: str, specs: Any, run: Callable[[dict[str, Any]], dict[str, Any]], twice: bool = True) -> None:
         """Run one call, on the first inputs that it takes."""
         error: Exception | None = None
-        for arguments in self.inputs.choices(name, specs):
+        try:
+            choices = list(self.inputs.choices(name, specs))
+        except TypeError as caught:  # of a type that nothing is made of: a function that takes a variable
+            self.failed[name] = brief(caught)
+            return
+        for arguments in choices:
             try:
                 found = [packed(*one) for one in sorted(run(arguments).items())]
                 if twice and self.twice and found != [packed(*one) for one in sorted(run(arguments).items())]:
@@ -801,7 +806,9 @@ def load_model(reply: Reply) -> None:
         return flat(state.seeded(lambda: model(tf.nest.pack_sequence_as(arguments, given), training=False))[0])
 
     reply.call("model", specs, run)
-    weights = {f"{number:04d} {one.name}": one.numpy() for number, one in enumerate(model.weights)}
+    # Keras counts a vocabulary among the weights, which is none.
+    arrays = [one for one in model.weights if hasattr(one, "numpy")]
+    weights = {f"{number:04d} {one.name}": one.numpy() for number, one in enumerate(arrays)}
     reply.call("weights", {}, lambda _: weights)
 
 
