@@ -119,7 +119,7 @@ def size(directory: str) -> int:
 
 
 def numbers(ran: Ran) -> list[bytes] | None:
-    """What the default signature gave; the loaders name its outputs in two ways, and an export has another beside it."""
+    """What the default signature gave; the loaders name its outputs in two ways, an export has another one."""
     found = ran.outputs.get("serving_default")
     return found and [output.data for output in found]
 
