@@ -51,10 +51,11 @@ writers:
 	$(PYTHON) tests/fixtures/writers.py
 
 bench: $(VENV)/.test
+	$(PIP) --no-deps tf_keras
 	$(BIN)/python benchmarks/run.py
 
 crashes: $(VENV)/.test
-	TFSTRIP_CRASH_STEP=1 $(BIN)/pytest tests/test_journal.py -k at_any_line
+	TFSTRIP_CRASH_STEP=1 $(BIN)/pytest tests/test_journal.py tests/test_saved_place.py tests/test_saved_target.py -k at_any_line
 
 fuzz: $(VENV)/.test
 	$(BIN)/python tests/fuzz.py

@@ -1,7 +1,7 @@
 """Measure what DESIGN promises, everything side by side in one run, and write benchmarks/RESULTS.md.
 
 Run it as `make bench`. Whole processes are timed, two commands in turn, and medians of their ratios are reported:
-a machine's speed drifts, a ratio taken pair by pair does not. It needs about 6 GB of disk in the temporary directory.
+a machine's speed drifts, a ratio taken pair by pair does not. It needs about 12 GB of disk in the temporary directory.
 """
 
 from __future__ import annotations
@@ -18,10 +18,30 @@ from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
+from ways import MAKE, MAKE_KERAS2, WAYS
+
 HERE = Path(__file__).parent
 PYTHON = sys.executable
 TFSTRIP = [PYTHON, "-m", "tfstrip_core"]
 QUIET = {**os.environ, "TF_CPP_MIN_LOG_LEVEL": "3", "CUDA_VISIBLE_DEVICES": "-1"}
+
+NAMES = {
+    "keras": ".keras",
+    "h5": ".h5",
+    "ckpt": "checkpoint",
+    "saved": "SavedModel of Keras 3",
+    "export": "Model.export of Keras 3",
+    "keras2": "SavedModel of Keras 2",
+}
+# For each form: times a copy of the result, and times faster than the framework.
+STRIPS = (
+    ("keras", 2.5, 8),
+    ("h5", 2.0, 12),
+    ("ckpt", 2.0, 12),
+    ("saved", 2.0, 12),
+    ("export", 2.5, 12),
+    ("keras2", 2.0, 12),
+)
 
 
 @dataclass(frozen=True)
@@ -75,11 +95,11 @@ class Row:
 
 def check_rows(folder: Path) -> list[Row]:
     rows = []
-    for form in FORMS:
+    for form, called in NAMES.items():
         big, small = ([*TFSTRIP, "check", str(folder / f"{name}.{form}")] for name in ("big", "small"))
-        a, b = in_turn(lambda: run(big, (1,)), lambda: run(small, (1,)), 15)  # noqa: B023 - called at once
-        rows.append(Row(f"check, 900 MB .{form} / 70 KB", "at most 1.1", f"{ratio(a, b):.2f}", ratio(a, b) <= 1.1))
-        if form == "ckpt":
+        a, b = in_turn(lambda: run(big, (0, 1)), lambda: run(small, (0, 1)), 15)  # noqa: B023 - called at once
+        rows.append(Row(f"check {called}, 900 MB / 70 KB", "at most 1.1", f"{ratio(a, b):.2f}", ratio(a, b) <= 1.1))
+        if form not in ("keras", "h5"):
             continue
         bare = [PYTHON, "-c", "import h5py"]
         a, b = in_turn(lambda: run(small, (1,)), lambda: run(bare), 15)  # noqa: B023
@@ -99,9 +119,8 @@ def check_rows(folder: Path) -> list[Row]:
 
 def strip_rows(folder: Path) -> list[Row]:
     rows = []
-    out = folder / "out"
-    for form, limit, faster in (("keras", 2.5, 8), ("h5", 2.0, 12), ("ckpt", 2.0, 12)):
-        big, small, kept = folder / f"big.{form}", folder / f"small.{form}", folder / f"kept.{form}"
+    for form, limit, faster in STRIPS:
+        big, small, kept, out = (folder / f"{name}.{form}" for name in ("big", "small", "kept", "out"))
         run([*TFSTRIP, "strip", str(big), "-o", str(kept), "--force"])
         strip = [*TFSTRIP, "strip", str(big), "-o", str(out), "--force"]
         start_up = [*TFSTRIP, "strip", str(small), "-o", str(out), "--force"]
@@ -110,29 +129,35 @@ def strip_rows(folder: Path) -> list[Row]:
         nothing = seconds([run(start_up) for _ in range(5)])
         a, b = in_turn(lambda: run(strip), lambda: run(copy), 7)  # noqa: B023
         share = statistics.median((x.seconds - nothing) / y.seconds for x, y in zip(a, b, strict=True))
-        what = f"strip .{form}, {size(big)} -> {size(kept)}, start-up off / cp and sync of the result"
+        what = f"strip {NAMES[form]}, {size(big)} -> {size(kept)}, start-up off / cp and sync of the result"
         rows.append(Row(what, f"at most {limit}", f"{share:.2f} ({seconds(a) - nothing:.2f} s)", share <= limit))
-        rows.append(Row(f"strip .{form}, peak memory", "at most 96 MB", f"{memory(a):.0f} MB", memory(a) <= 96))
-        for name, script in CHECKPOINT_WAYS if form == "ckpt" else KERAS_WAYS:
-            theirs = [run([PYTHON, "-c", script, str(big), str(folder / f"theirs.{form}")]) for _ in range(2)]
+        rows.append(Row(f"strip {NAMES[form]}, peak memory", "at most 96 MB", f"{memory(a):.0f} MB", memory(a) <= 96))
+        for name, script in WAYS[form]:
+            made = folder / f"theirs.{form}"
+            theirs = [run([PYTHON, "-c", script, str(big), str(made)]) for _ in range(2)]
             times, spared = seconds(theirs) / seconds(a), memory(theirs) / memory(a)
-            what = f"strip .{form}, whole process, against: {name}"
             good = times >= faster and spared >= 12
-            goal = f"{faster} times faster, 1/12 of the memory"
             reached = f"{times:.1f} times ({seconds(theirs):.1f} s), 1/{spared:.0f} ({memory(theirs):.0f} MB)"
-            rows.append(Row(what, goal, reached, good))
-        theirs_size = total(path for path in folder.rglob(f"theirs.{form}*/**/*") if path.is_file())
-        theirs_size = theirs_size or total(files(folder / f"theirs.{form}"))
-        share = total(files(kept)) / theirs_size
-        what = (
-            f"size of the .{form} result / {'what that wrote' if form == 'ckpt' else 'SavedModel of the rebuilt model'}"
+            what = f"strip {NAMES[form]}, whole process, against: {name}"
+            rows.append(Row(what, f"{faster} times faster, 1/12 of the memory", reached, good))
+            if files(made):
+                share = total(files(kept)) / total(files(made))
+                rows.append(
+                    Row(f"size of the result / of what that wrote ({name})", "at most 1", f"{share:.4f}", share <= 1)
+                )
+    for form, whose, limit in (("saved", "the rebuilt model, tf.saved_model.save", 1), ("saved", "Model.export", 0.51)):
+        theirs = folder / ("theirs.keras" if limit == 1 else "big.export")
+        share = total(files(folder / f"kept.{form}")) / total(files(theirs))
+        rows.append(
+            Row(f"size of {NAMES[form]}, stripped / {whose}", f"at most {limit}", f"{share:.4f}", share <= limit)
         )
-        rows.append(Row(what, "at most 1", f"{share:.3f}", share <= 1))
     return rows
 
 
 def files(path: Path) -> list[Path]:
-    """Return the files of a model: itself, or those of a checkpoint's prefix."""
+    """Return the files of a model: itself, those in its directory, or those of a checkpoint's prefix."""
+    if path.is_dir():
+        return [inner for inner in path.rglob("*") if inner.is_file()]
     return [path] if path.is_file() else sorted(path.parent.glob(f"{path.name}.*"))
 
 
@@ -144,56 +169,9 @@ def size(path: Path) -> str:
     return f"{total(files(path)) / 1e6:.0f} MB"
 
 
-MAKE = """
-import sys, keras, numpy as np, tensorflow as tf
-keras.utils.set_random_seed(0)
-folder = sys.argv[1]
-for name, width, depth in (("small", 48, 3), ("big", 4096, 4)):
-    model = keras.Sequential([keras.Input((width,)), *[keras.layers.Dense(width) for _ in range(depth)]])
-    if name == "big":
-        model.add(keras.layers.Dense(1900))
-    model.compile(optimizer="adam", loss="mse")
-    x = np.zeros((1, width), "float32")
-    model.train_on_batch(x, model.predict_on_batch(x))
-    for form in ("keras", "h5"):
-        model.save(f"{folder}/{name}.{form}")
-    tf.train.Checkpoint(model=model, optimizer=model.optimizer).write(f"{folder}/{name}.ckpt")
-"""
-
-LOAD_AND_SAVE = """
-import sys, os, keras
-model = keras.models.load_model(sys.argv[1], compile=False)
-target = sys.argv[2] + os.path.splitext(sys.argv[1])[1]
-model.save(target)
-os.remove(target)
-"""
-
-REBUILD = """
-import sys, keras, shutil, tensorflow as tf
-model = keras.models.load_model(sys.argv[1], compile=False)
-fresh = keras.Sequential.from_config(model.get_config())
-fresh.set_weights(model.get_weights())
-shutil.rmtree(sys.argv[2], ignore_errors=True)
-tf.saved_model.save(fresh, sys.argv[2])
-"""
-
-LOAD_ALL_WRITE_SOME = """
-import sys, tensorflow as tf
-reader = tf.train.load_checkpoint(sys.argv[1])
-names = sorted(name for name in reader.get_variable_to_dtype_map() if "optimizer/_variables" not in name)
-tf.raw_ops.SaveV2(
-    prefix=sys.argv[2], tensor_names=names, shape_and_slices=[""] * len(names),
-    tensors=[reader.get_tensor(name) for name in names],
-)
-"""
-
-KERAS_WAYS = (("load in Keras and save", LOAD_AND_SAVE), ("rebuild, tf.saved_model.save", REBUILD))
-CHECKPOINT_WAYS = (("load all in TensorFlow, write some", LOAD_ALL_WRITE_SOME),)
-FORMS = ("keras", "h5", "ckpt")
-
-
 def make_models(folder: Path) -> None:
     run([PYTHON, "-c", MAKE, str(folder)])
+    run([PYTHON, "-c", MAKE_KERAS2, str(folder)])
     for name, source, count in (("models", folder / "small.keras", 1000), ("others", HERE / "run.py", 1000)):
         for many, number in ((name, count), (f"{name}-1", 1)):
             (folder / many).mkdir()

@@ -7,7 +7,7 @@ from conftest import MODELS, Fixture, one
 from independent import tensors
 
 import tfstrip_core
-from tfstrip_core.containers import averages
+from tfstrip_core.containers import average_values
 
 MID_FIT = [m for m in MODELS if m.scenario == "ema_mid_fit"]
 CUSTOM = [m for m in MODELS if m.scenario == "custom_ema"]
@@ -90,5 +90,5 @@ def test_state_taken_by_also_is_looked_at_too(tmp_path: Path) -> None:
     inventory = tfstrip_core.inspect(one("keras3.15.1", "gan.keras").path)
     suspected = [finding for finding in inventory.findings if finding.rule == "TFS107"]
     assert suspected
-    assert all(averages.needs_values(finding, [finding.subject]) for finding in suspected)
-    assert not any(averages.needs_values(finding, []) for finding in suspected)
+    assert all(average_values.needs_values(finding, [finding.subject]) for finding in suspected)
+    assert not any(average_values.needs_values(finding, []) for finding in suspected)

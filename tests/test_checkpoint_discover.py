@@ -173,10 +173,10 @@ def test_what_names_nothing_is_no_model_and_hides_none(name: str, tmp_path: Path
 
 
 def test_what_only_has_such_a_name_is_no_model(tmp_path: Path, capsys) -> None:
-    """Indexes of faiss, Unity's .meta files; a data file or graph alone says nothing of what it belongs to."""
+    """Indexes of faiss, Unity's .meta files; a graph alone says nothing of what it belongs to."""
     contents = {
         "faiss.index": b"IxF2" + bytes(500), "faiss.meta": b"x" * 90, "scene.unity.meta": b"fileFormatVersion: 2\n",
-        "lone.data-00000-of-00001": bytes(500), "text.index": b"words", "empty.index": b"",
+        "lone.data-1": bytes(500), "text.index": b"words", "empty.index": b"",
     }  # fmt: skip
     for name, data in contents.items():
         (tmp_path / name).write_bytes(data)

@@ -338,8 +338,13 @@ def test_verify_tells_equal_from_different(run, copy) -> None:
     code, out, err = run("verify", "m.keras", "t.keras")
     assert (code, out, err) == (0, "m.keras, t.keras: equal, 4 tensors, 204 bytes compared\n", "")
     code, out, err = run("verify", "t.keras", "m.keras")
-    assert (code, err) == (1, "")
+    assert (code, err) == (
+        1,
+        "tfstrip: the second model holds all tensors of the first and more: name the original first\n",
+    )
     assert "m.keras: tensor optimizer/vars/0 was added" in out
+    code, out, err = run("verify", "m.keras", "./m.keras")
+    assert (code, err.count("both paths name the same model")) == (0, 1)
     copy(DIRTY_H5, "m.h5")
     code, out, err = run("verify", "m.keras", "m.h5")
     assert (code, out, err) == (1, "m.keras, m.h5: the formats differ: keras-zip and keras-hdf5\n", "")

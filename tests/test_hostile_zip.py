@@ -282,7 +282,7 @@ def test_zip_that_holds_only_a_config_is_no_model(archive, capsys):
     assert (code, model["verdict"], model["message"]) == (
         0,
         "not-a-model",
-        "this is no TensorFlow or Keras model; nothing to do",
+        "this is no TensorFlow or Keras model; name a model, a checkpoint by its prefix, or a folder",
     )
 
 

@@ -33,7 +33,7 @@ STATE, SHOP = "checkpoint", ".tfstrip-abcdefgh"
 KILLED = """
 import json, os, shutil, sys
 from tfstrip_core import cli
-from tfstrip_core.containers import checkpoint, keras_zip
+from tfstrip_core.containers import checkpoint, keras_zip, saved_model
 from tfstrip_core.reports import document, text
 said = json.load(sys.stdin)
 folder, out, lines, seen = said["folder"], said["folder"] + ".out", 0, {}
@@ -65,8 +65,14 @@ def run(words, signal=0, last=0):
         return ended, file.read()
 
 def now():
-    entries = [entry for entry in os.scandir(folder) if entry.is_file() and entry.name != "other.keras"]
-    return {entry.name: open(entry, "rb").read().hex() for entry in entries}
+    found = {}
+    for inner, folders, names in os.walk(folder):
+        folders[:] = [name for name in folders if not name.startswith(".tfstrip-")]
+        for name in names:
+            if name != "other.keras":
+                path = os.path.join(inner, name)
+                found[os.path.relpath(path, folder)] = open(path, "rb").read().hex()
+    return found
 
 last, ended = 1, None
 while ended != 0:

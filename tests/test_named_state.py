@@ -354,6 +354,16 @@ def test_a_whole_family_of_names_is_an_optimizers() -> None:
     }  # fmt: skip
 
 
+def test_powers_of_beta_go_with_an_optimizer_of_their_scope_only() -> None:
+    """Elsewhere they are in doubt: somebody may call a scalar so. Without an optimizer they are nothing."""
+    slots = [f"train/{name}/Adam{end}" for name in ("a", "b") for end in ("", "_1")]
+    own, other = ["train/beta1_power", "train/beta2_power"], ["beta1_power", "other/beta1_power"]
+    assert without_graph("a", "b", *slots, *own, *other) == {
+        **dict.fromkeys([*slots, *own], "TFS101"), **dict.fromkeys(other, "TFS108"),
+    }  # fmt: skip
+    assert without_graph("a", "b", *own, *other) == {}
+
+
 @pytest.mark.parametrize(
     "names",
     [

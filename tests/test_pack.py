@@ -58,7 +58,7 @@ def test_the_bytes_depend_on_names_and_contents_alone(tmp_path: Path) -> None:
             if os.geteuid() == 0:
                 os.chown(path, number, number)
         target = tmp_path / f"{number}.tar.gz"
-        pack(files[::-1] if number else files, str(target))
+        pack(files[::-1] if number else files, str(target), str(tmp_path / str(number)))
         packed.append(target.read_bytes())
     assert len(set(packed)) == 1
     with tarfile.open(tmp_path / "0.tar.gz") as archive:
@@ -66,7 +66,7 @@ def test_the_bytes_depend_on_names_and_contents_alone(tmp_path: Path) -> None:
     assert [entry.name for entry in entries] == sorted(os.listdir(tmp_path / "0"))
     assert {(e.mtime, e.uid, e.gid, e.uname, e.gname, e.mode) for e in entries} == {(0, 0, 0, "", "", 0o644)}
     with pytest.raises(FileExistsError):
-        pack([], str(tmp_path / "0.tar.gz"))
+        pack([], str(tmp_path / "0.tar.gz"), str(tmp_path))
 
 
 @every_kind

@@ -11,7 +11,7 @@ import github
 import pytest
 from conftest import need
 
-from tfstrip_core.release import checksums
+from tfstrip_core.release import checksums, transfer
 from tfstrip_core.release import github as publishing
 
 pytestmark = pytest.mark.e2e
@@ -44,7 +44,7 @@ def test_the_flow_is_accepted_by_another_implementation(
         Path(path).write_bytes(path.encode() * 50)
     local = {Path(path).name: checksums.sha256(path) for path in paths}
     sizes = {Path(path).stat().st_size: Path(path).name for path in paths}
-    monkeypatch.setattr(publishing, "_read_back", lambda _hub, _number, size: local[sizes[size]])
+    monkeypatch.setattr(transfer, "_read_back", lambda _hub, _number, size: local[sizes[size]])
     environment = {"GITHUB_API_URL": emulator["url"], "GITHUB_REPOSITORY": emulator["repository"]}
     place = publishing.place("v1", environment)
 

@@ -23,7 +23,7 @@ from github_store import Asset
 from tfstrip_core import signals
 from tfstrip_core.errors import CannotPublish, UsageError
 from tfstrip_core.release import github as publishing
-from tfstrip_core.release import retries
+from tfstrip_core.release import retries, transfer
 
 A, B = b"a" * 3000, b"b" * 70000
 
@@ -252,7 +252,7 @@ def test_uploads_go_where_github_takes_them(
 def send(api: str, address: str, files: list[str]) -> None:
     hub: Any = publishing.Hub(publishing.Place(api, "acme/models", "v1"), None, "ghs_secret")  # type: ignore[arg-type]
     release: Any = SimpleNamespace(upload_url=f"{address}{{?name,label}}")
-    publishing._send(hub, release, as_assets(files)[0])
+    transfer._send(hub, release, as_assets(files)[0])
 
 
 def test_reading_back_asks_the_api_whatever_an_asset_says(hub: Mangled, files: list[str]) -> None:
@@ -311,7 +311,8 @@ def test_reading_back_ends_where_the_asset_does(hub: Mangled, files: list[str]) 
 @pytest.mark.usefixtures("hosts")
 def test_an_upload_host_that_stalls_is_left(hub: Mangled, files: list[str], monkeypatch: pytest.MonkeyPatch) -> None:
     """On github.com uploads go to another host than the API's: it has the same time to answer."""
-    monkeypatch.setattr(publishing, "_TIMEOUT", 1)
+    for module in (publishing, transfer):
+        monkeypatch.setattr(module, "TIMEOUT", 1)
     stall = Fault("POST", "name=a.bin", "stall", after=30)
     hub.faults.append(stall)
 

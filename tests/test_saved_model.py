@@ -292,17 +292,10 @@ def test_another_function_or_edge_is_no_equal(tmp_path: Path) -> None:
 
 
 def test_targets(tmp_path: Path) -> None:
-    """A directory is made whole or not at all; one that is there is not replaced yet."""
+    """A directory is made whole or not at all."""
     path = Made().write(tmp_path / "model")
-    (tmp_path / "there").mkdir()
-    with pytest.raises(UsageError, match="exists; name another one"):
-        strip(path, str(tmp_path / "there"))
-    with pytest.raises(UsageError, match="not replaced yet"):
-        strip(path, str(tmp_path / "there"), force=True)
     with pytest.raises(UsageError, match="same directory"):
         strip(path, path, force=True)
-    with pytest.raises(UsageError, match="directories yet"):
-        strip(path, in_place=True)
     with pytest.raises((UsageError, CannotReplace)):
         strip(path, str(tmp_path / "absent" / "small"))
 

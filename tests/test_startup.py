@@ -8,13 +8,22 @@ from pathlib import Path
 
 import pytest
 from conftest import one
+from saved_made import Made
 
 # Each of these takes longer to import than a bare Python takes to start with a handful of files.
 HEAVY = {"argparse", "dataclasses", "github", "h5py", "inspect", "json", "keras", "logging", "numpy", "re", "rich"} | {
     "shutil", "signal", "subprocess", "tempfile", "tensorflow", "typing", "zipfile",
 }  # fmt: skip
 
-HOOK = {"tfstrip_core", "tfstrip_core.errors", "tfstrip_core.discover", "tfstrip_core.containers"}
+HOOK = {
+    "tfstrip_core",
+    "tfstrip_core.errors",
+    "tfstrip_core.discover",
+    "tfstrip_core.beside",
+    "tfstrip_core.containers",
+    "tfstrip_core.codecs",
+    "tfstrip_core.codecs.saved_layout",
+}
 
 
 def imported(folder: Path, *words: str) -> set[str]:
@@ -76,6 +85,23 @@ def test_checking_a_model_draws_nothing_and_needs_no_framework(module: str, file
     found = {name.partition(".")[0] for name in imported(tmp_path, "-m", module, "check", file)}
     assert "h5py" in found
     assert not {"github", "keras", "rich", "tensorflow", "urllib3"} & found
+
+
+@pytest.mark.parametrize("form", ["checkpoint", "saved model"])
+def test_a_strip_without_averages_needs_no_arrays(form: str, tmp_path: Path) -> None:
+    """Both numpy and h5py are half of a start; a strip of what TensorFlow wrote has use for neither."""
+    model = Made()
+    model.object("_momentums", "trackable_list_wrapper")
+    model.child("optimizer", _momentums="_momentums")
+    model.child("_momentums", **{"0": "m"})
+    made = model.write(tmp_path / "model")
+    source = made if form == "saved model" else f"{made}/variables/variables"
+    if form == "checkpoint":
+        os.remove(f"{made}/saved_model.pb")
+    found = imported(tmp_path, "-m", "tfstrip_core", "strip", source, "-o", "small")
+    assert list(tmp_path.glob("small*"))
+    assert "google.protobuf" in found
+    assert not {"h5py", "numpy", "rich"} & {name.partition(".")[0] for name in found}
 
 
 def test_the_verbs_are_there_by_name() -> None:

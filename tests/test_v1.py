@@ -13,7 +13,7 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 
 import pytest
-from checkpoint_fixtures import ALL, Checkpoint
+from checkpoint_fixtures import ALL, Checkpoint, one
 from checkpoints import REAL, footer, simple, stored, table, varint
 from hostile import assert_one_sentence, judge, listing, run
 
@@ -111,7 +111,7 @@ def test_the_graph_beside_asks_for_what_is_left(checkpoint: Checkpoint, tmp_path
     target = str(tmp_path / "out")
     code, _, err = run(capsys, "strip", checkpoint.prefix, "-o", target)
     assert code == 0
-    assert "asks for what is left" in err
+    assert "import_meta_graph restores what is left" in err
     assert set(meta_graph.read(f"{target}.meta").saved) == checkpoint.of_role("weight", "counter")
 
 
@@ -249,6 +249,24 @@ def test_an_artifact_is_packed_where_it_is_several_files(checkpoint, tmp_path: P
     else:
         assert made.name == "model"
         assert judge_of(tmp_path / "dist" / "model") == "clean"
+
+
+def test_the_state_file_of_one_artifact_is_not_packed_with_the_next(tmp_path: Path, monkeypatch) -> None:
+    """A checkpoint of one file is published without it; the next one's archive names what is in it."""
+    for base in ("a", "b"):
+        shutil.copy(one("tf1.15", "v1_no_meta").prefix, tmp_path / base)
+        (tmp_path / "checkpoint").write_text('model_checkpoint_path: "a"\nall_model_checkpoint_paths: "b"\n')
+    shutil.copy(one("tf1.15", "v1_adam").prefix, tmp_path / "b")
+    shutil.copy(f"{one('tf1.15', 'v1_adam').prefix}.meta", tmp_path / "b.meta")
+    monkeypatch.chdir(tmp_path)
+    inventories = artifacts.survey(artifacts.match(["*"], "dist"), "dist")
+    made = artifacts.make(artifacts.plan(inventories), "dist").artifacts
+    assert [item.name for item in made] == ["a", "b.tar.gz"]
+    with tarfile.open("dist/b.tar.gz") as archive:
+        content = archive.extractfile("checkpoint")
+        assert content is not None
+        assert b'"b"' in (text := content.read())
+        assert b'"a"' not in text
 
 
 def judge_of(path: Path) -> str:

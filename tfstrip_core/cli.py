@@ -47,7 +47,12 @@ def _parser() -> argparse.ArgumentParser:
 
     strip = add("strip", _strip, "Write a model without its training state; proven equal before anything is replaced.")
     strip.add_argument("source", metavar="SOURCE")
-    strip.add_argument("-o", dest="target", metavar="TARGET", help="the file to write, for a SavedModel the directory")
+    strip.add_argument(
+        "-o",
+        dest="target",
+        metavar="TARGET",
+        help="the file to write; for a checkpoint its prefix, for a SavedModel the directory",
+    )
     strip.add_argument("--in-place", action="store_true", help="replace SOURCE")
     strip.add_argument("--force", action="store_true", help="overwrite an existing TARGET")
     strip.add_argument(
@@ -130,6 +135,8 @@ def _inspect(arguments: argparse.Namespace) -> int:
         _print_document("inspect", map(document.model, inventories))
     else:
         for inventory in inventories:
+            for note in text.notes(inventory):
+                say(note)
             if inventory.verdict in ("unreadable", "refused"):
                 say(text.problem(inventory))
                 continue
@@ -146,6 +153,8 @@ def _check(arguments: argparse.Namespace) -> int:
     for inventory in result.inventories:
         if inventory.message and inventory.verdict != "not-a-model":
             say(text.problem(inventory))
+        for note in text.notes(inventory):
+            say(note)
     if arguments.json or arguments.output_format == "json":
         from tfstrip_core.reports import document
 
@@ -165,12 +174,12 @@ def _check(arguments: argparse.Namespace) -> int:
 def _strip(arguments: argparse.Namespace) -> int:
     from tfstrip_core.replace import git_has
     from tfstrip_core.reports import document, text
-    from tfstrip_core.verbs.strip import settled, strip
+    from tfstrip_core.verbs.strip import replaced, settled, strip
 
     source = arguments.source
     try:
         old = _replaced(source) if arguments.in_place else []
-        kept_by_git = all(map(git_has, old))
+        in_git = [file for file in old if git_has(file)]
         result = strip(
             source,
             arguments.target,
@@ -197,20 +206,17 @@ def _strip(arguments: argparse.Namespace) -> int:
     for line in text.strip_notices(result):
         say(line)
     if result.changed and arguments.in_place:
-        back = f"until you git add it, the old one comes back with {text.restore(*old)}"
-        say(f"{printable(source)}: {back if kept_by_git else 'git does not have the old one, it is gone'}")
+        for line in text.replaced(old, in_git, replaced(source)):
+            say(f"{printable(source)}: {line}")
     return 0
 
 
 def _replaced(source: str) -> list[str]:
     """Return the files that a strip in place of the model replaces, once what an interrupted one began is done."""
-    from tfstrip_core import containers
-    from tfstrip_core.discover import look
-    from tfstrip_core.verbs.strip import files, recover
+    from tfstrip_core.verbs.strip import recover, replaced
 
-    recover(f"{look(source).file}.index")  # a checkpoint's prefix may be empty
-    model = look(source)
-    return [*files(source), *(containers.container(model.kind).beside(model.file, model.file))]
+    recover(source)
+    return replaced(source)
 
 
 def _verify(arguments: argparse.Namespace) -> int:

@@ -8,18 +8,18 @@ from __future__ import annotations
 import os
 import stat
 
-from tfstrip_core import containers
-from tfstrip_core.errors import Pointer, Refused, TfstripError, Unreadable, Unsupported
+from tfstrip_core import beside, containers
+from tfstrip_core.beside import Listed
+from tfstrip_core.codecs import saved_layout
+from tfstrip_core.errors import NotAModel, Pointer, Refused, TfstripError, Unreadable, Unsupported
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator
 
 
-_STATE = "checkpoint"  # what TensorFlow calls the file that names the checkpoints beside it
-_WORKSHOP = ".tfstrip-"  # how the names of the directories begin in which results are built
 # What has several files that each name it.
-_SEVERAL = (containers.CHECKPOINT, containers.TABLE, containers.POINTER)
+_SEVERAL = (containers.CHECKPOINT, containers.TABLE, containers.SAVED_MODEL, containers.POINTER)
 
 
 class Found:
@@ -27,18 +27,26 @@ class Found:
 
     A checkpoint's `file` is its prefix, and its `path` too unless that has no name. `stored` says that the bytes are
     an LFS object's. `error` says why there is nothing to read (absent, pointer, unsupported); kind "" is no model.
+    `notes` are what the user should know besides.
     """
 
-    __slots__ = ("error", "file", "kind", "path", "stored")
+    __slots__ = ("error", "file", "kind", "notes", "path", "stored")
 
     def __init__(
-        self, path: str, kind: str, file: str | None = None, error: TfstripError | None = None, stored: bool = False
+        self,
+        path: str,
+        kind: str,
+        file: str | None = None,
+        error: TfstripError | None = None,
+        stored: bool = False,
+        notes: tuple[str, ...] = (),
     ) -> None:
         self.path = path
         self.kind = kind
         self.file = path if file is None else file
         self.error = error
         self.stored = stored
+        self.notes = notes
 
 
 def expand(patterns: Iterable[str]) -> Iterator[tuple[str, list[str]]]:
@@ -103,14 +111,18 @@ def discover(paths: Iterable[str]) -> Iterator[Found]:
     """Yield what each path names: itself, or for a directory that is no model every model below it.
 
     A directory is walked in sorted order, without .git and without following symlinks; what is no model in it is
-    left out, and a directory without any model is one candidate of kind "".
+    left out, and a directory without any model is one candidate of kind "". A SavedModel may hold others.
     """
     seen: set[str] = set()  # one checkpoint may be named by each of its files
+    listed = Listed()
     for path in paths:
         if _is_plain_directory(path):
-            several = list(_walk(path)) or [Found(path, "")]
+            several = list(_walk(path, listed)) or [Found(path, "")]
         else:
-            several = list(_of_state_file(path)) or [look(path)]
+            several = _of_state_file(path, listed)[0] or [look(path, listed)]
+            several += [twin for found in several for twin in _twins(found, listed)]
+            if several[0].kind == containers.SAVED_MODEL and os.path.isdir(path):
+                several += _walk(path, listed)
         for found in several:
             once = os.path.normpath(f"{found.file}.index" if found.kind == containers.CHECKPOINT else found.path)
             if found.kind not in _SEVERAL or once not in seen:
@@ -130,52 +142,106 @@ def _files(folder: str) -> list[str]:
         return [entry.name for entry in entries if entry.is_file()]
 
 
-def look(path: str) -> Found:
+def look(path: str, listed: Listed | None = None) -> Found:
     """Return what one path is, never raising for what the path turns out to be."""
+    listed = Listed() if listed is None else listed
     try:
         if os.path.isdir(path):
-            return _directory(path, _kind_of_directory(_files(path)))
+            kind = _kind_of_directory(_files(path))
+            return _directory(path, kind, listed) if kind else Found(path, "", error=_no_single_model(path, listed))
         if not os.path.lexists(path) and os.path.isfile(f"{path}.index"):
-            return _look_into(f"{path}.index")
+            return _look_into(f"{path}.index", listed)
+        folder, base = os.path.split(path)
+        if not os.path.lexists(path) and base in listed[folder].data:
+            return _without_index(folder, base)
         if not stat.S_ISREG(os.stat(path).st_mode):
             return Found(path, "", error=Refused("this is no regular file", "name a file or a directory"))
+    except FileNotFoundError as error:
+        near = [] if os.path.lexists(path) else beside.near(path)
+        meant = f"did you mean {beside.some(near)}?" if near else ""
+        return Found(path, "", error=_unreadable(error, meant))
     except (OSError, ValueError) as error:
         return Found(path, "", error=_unreadable(error))
-    named = list(_of_state_file(path))
-    return named[0] if len(named) == 1 else _look_into(path)
+    named, absent = _of_state_file(path, listed)
+    if len(named) == 1:
+        return named[0]
+    found = _look_into(path, listed)
+    if found.kind or not (named or absent):
+        return found
+    if named:
+        cause = f"this state file names {len(named)} checkpoints: {beside.some([item.path for item in named])}"
+        return Found(path, "", error=NotAModel(cause, "name one of them"))
+    cause = f"this state file names {beside.are_not_here(absent)}"
+    return Found(path, "", error=NotAModel(cause, "name a checkpoint that is here"), notes=(cause,))
 
 
-def _look_into(path: str) -> Found:
+def _no_single_model(path: str, listed: Listed) -> Unsupported:
+    """Return the error where one model is wanted and a directory is named that may hold any number."""
+    inside = [found.path for found in _walk(path, listed) if found.kind]
+    if not inside:
+        return Unsupported("this is a directory without any model", "name a model")
+    if len(inside) == 1:
+        return Unsupported("this is a directory that holds one model", f"run the command on {inside[0]}")
+    return Unsupported(
+        f"this is a directory that holds {len(inside)} models: {beside.some(inside)}", "name one of them"
+    )
+
+
+def _look_into(path: str, listed: Listed) -> Found:
     """Return what a regular file is."""
+    top = saved_layout.owner(path)
+    if top is not None:
+        return _directory(top, containers.SAVED_MODEL, listed)
     try:
         kind = containers.recognise(path)
     except OSError as error:
         return Found(path, "", error=_unreadable(error))
-    if kind == containers.SAVED_MODEL:
-        return Found(os.path.dirname(path) or ".", containers.SAVED_MODEL)
     if kind == containers.TABLE and path.endswith(".index"):
-        return _of_saved_model(path) or _checkpoint(path.removesuffix(".index"))
+        return _checkpoint(path.removesuffix(".index"), listed)
     prefix = _prefix_of(path)
     if prefix is not None and kind in ("", containers.POINTER) and os.path.isfile(f"{prefix}.index"):
-        found = _look_into(f"{prefix}.index")
+        found = _look_into(f"{prefix}.index", listed)
         if found.kind:
             return found
     if kind == "" and path.endswith(".meta") and _is_table(path.removesuffix(".meta")):
         return Found(path.removesuffix(".meta"), containers.TABLE)
-    if kind == containers.POINTER:
-        return _follow(path)
+    if kind in ("", containers.CUT_TABLE, containers.POINTER):
+        return _by_what_is_beside(path, kind, listed)
     return _unsupported(path, kind) if kind in containers.UNSUPPORTED else Found(path, kind)
 
 
-def _of_saved_model(path: str) -> Found | None:
-    """Return the SavedModel whose variables' index `path` is."""
-    folder, name = os.path.split(os.path.abspath(path))
-    top = os.path.dirname(folder)
-    if name != "variables.index" or os.path.basename(folder) != "variables":
-        return None
-    if not os.path.isfile(os.path.join(top, "saved_model.pb")):
-        return None
-    return Found(os.path.normpath(os.path.join(os.path.dirname(path), os.pardir)), containers.SAVED_MODEL)
+def _by_what_is_beside(path: str, kind: str, listed: Listed) -> Found:
+    """Return what a file is whose own bytes are no model's: an asset, a pointer, a damaged file, or nothing."""
+    top = saved_layout.owner(path, assets=True)
+    if top is not None:
+        return _directory(top, containers.SAVED_MODEL, listed)
+    if kind == containers.POINTER:
+        return _follow(path)
+    return _damaged(path, kind, listed) or Found(path, "")
+
+
+def _damaged(path: str, kind: str, listed: Listed) -> Found | None:
+    """Return the checkpoint that lacks a file, or whose bytes do not show it any more, where files beside it vouch."""
+    folder, name = os.path.split(path)
+    base = name.removesuffix(".index") if name.endswith(".index") else beside.of_data_file(name)
+    if base is not None and base in listed[folder].data:
+        return _without_index(folder, base)
+    first = path.removesuffix(".meta")
+    if first != path and kind == "" and os.path.isfile(first):
+        with open(first, "rb") as file:
+            cut = not file.read(1)
+        kind = containers.CUT_TABLE if cut else containers.recognise(first)
+    if kind == containers.CUT_TABLE and (beside.is_graph(f"{first}.meta") or beside.is_named(first)):
+        return Found(first, containers.TABLE)  # whoever reads it will say what is wrong with it
+    return None
+
+
+def _without_index(folder: str, base: str) -> Found:
+    """Return the checkpoint of which there are data files and no index that could be read."""
+    prefix = os.path.join(folder, base)
+    what = "damaged: it is no index" if os.path.isfile(f"{prefix}.index") else "missing"
+    error = Unreadable(f"its file {base}.index is {what}", "get a complete copy of all its files")
+    return Found(prefix if base else f"{prefix}.index", containers.CHECKPOINT, file=prefix, error=error)
 
 
 def _prefix_of(path: str) -> str | None:
@@ -184,7 +250,7 @@ def _prefix_of(path: str) -> str | None:
     stem, dot, ending = name.rpartition(".")
     if dot and (ending == "meta" or ending.startswith("data-")):
         return os.path.join(folder, stem)
-    return path if name == _STATE else None  # the prefix may be called like a state file
+    return path if name == beside.STATE else None  # the prefix may be called like a state file
 
 
 def _is_table(path: str) -> bool:
@@ -195,71 +261,85 @@ def _is_table(path: str) -> bool:
         return False
 
 
-def _checkpoint(prefix: str) -> Found:
-    path = prefix if os.path.basename(prefix) else f"{prefix}.index"
-    error = None
-    if _is_half_replaced(prefix):
-        error = Unreadable(
-            "an interrupted strip left it half replaced", "run tfstrip strip --in-place on it again, which completes it"
-        )
-    return Found(path, containers.CHECKPOINT, file=prefix, error=error)
-
-
-def _is_half_replaced(prefix: str) -> bool:
+def _checkpoint(prefix: str, listed: Listed) -> Found:
     folder, base = os.path.split(prefix)
-    try:
-        beside = os.listdir(folder or ".")
-    except OSError:  # a directory may be open to who knows its names
-        return False
-    for name in beside:
-        if name.startswith(_WORKSHOP):
-            from tfstrip_core import journal
-
-            if journal.is_unfinished(os.path.join(folder, name), base):
-                return True
-    return False
+    # One of the first version may lie at the prefix, which is called so too.
+    path = prefix if base and not _is_table(prefix) else f"{prefix}.index"
+    error = _half_replaced(folder, base, listed)
+    notes = () if error else beside.left_over(folder, base, listed)
+    return Found(path, containers.CHECKPOINT, file=prefix, error=error, notes=notes)
 
 
-def _of_state_file(path: str) -> Iterator[Found]:
-    """Yield the checkpoints that a state file names, where `path` is one and they are there.
+def _half_replaced(folder: str, base: str, listed: Listed) -> Unreadable | None:
+    """Return what to say of the files of `folder` called `base` + ending where a strip has not moved all of them."""
+    if not beside.is_half_replaced(folder, base, listed):
+        return None
+    remedy = "run tfstrip strip --in-place on it again, which completes it"
+    return Unreadable("an interrupted strip left it half replaced", remedy)
+
+
+def _twins(found: Found, listed: Listed) -> Iterator[Found]:
+    """Yield the checkpoint whose prefix is the name of one of the first version."""
+    index = f"{found.file}.index"
+    if found.kind == containers.TABLE and os.path.isfile(index):
+        twin = _look_into(index, listed)
+        if twin.kind == containers.CHECKPOINT:
+            yield twin
+
+
+def _of_state_file(path: str, listed: Listed) -> tuple[list[Found], list[str]]:
+    """Return the checkpoints that a state file names, where `path` is one, and the names of those that are not here.
 
     An absolute name counts by its last part: it is of the author's machine, and leads nowhere else on this one.
     """
     folder, name = os.path.split(path)
-    if name != _STATE or not os.path.isfile(path):
-        return
+    if name != beside.STATE or not os.path.isfile(path):
+        return [], []
     from tfstrip_core.containers import checkpoint_state
 
     state = checkpoint_state.read(folder)
+    there: list[Found] = []
+    absent: list[str] = []
     for named in checkpoint_state.names(state) if state else ():
         inside = checkpoint_state.base(named) if checkpoint_state.is_local(named) else named
-        index = os.path.normpath(f"{inside}.index")
-        if index.partition(os.sep)[0] != os.pardir and os.path.isfile(os.path.join(folder, index)):
-            yield _look_into(os.path.join(folder, index))
-            continue
-        first = os.path.join(folder, os.path.normpath(inside))
-        if os.path.normpath(inside) != _STATE and os.path.isfile(first):
-            found = _look_into(first)
-            if found.kind in (containers.TABLE, containers.POINTER):
-                yield found
+        found = _named(folder, inside, listed)
+        if found:
+            there.append(found)
+        elif 0 < len(os.path.basename(inside)) < 256 and inside.isprintable():
+            absent.append(inside)
+    if there and absent:
+        there[0].notes += (f"the file {beside.STATE} beside it names {beside.are_not_here(absent)}",)
+    return there, absent
 
 
-def _directory(path: str, kind: str) -> Found:
-    return Found(path, kind) if kind == containers.SAVED_MODEL else _unsupported(path, kind)
+def _named(folder: str, inside: str, listed: Listed) -> Found | None:
+    """Return the checkpoint that a state file in `folder` calls so, if it is there."""
+    index = os.path.normpath(f"{inside}.index")
+    if index.partition(os.sep)[0] == os.pardir:
+        return None
+    if os.path.isfile(os.path.join(folder, index)):
+        return _look_into(os.path.join(folder, index), listed)
+    first = os.path.join(folder, os.path.normpath(inside))
+    if os.path.normpath(inside) == beside.STATE or not os.path.isfile(first):
+        return None
+    found = _look_into(first, listed)
+    return found if found.kind in (containers.TABLE, containers.POINTER) else None
+
+
+def _directory(path: str, kind: str, listed: Listed) -> Found:
+    if kind == containers.SAVED_MODEL:
+        return Found(path, kind, error=_half_replaced(path, "", listed))
+    return _unsupported(path, kind)
 
 
 def _unsupported(path: str, kind: str) -> Found:
-    if not kind:
-        return Found(
-            path, "", error=Unsupported("this is a directory that holds no single model", "name a model in it")
-        )
     what, remedy = containers.UNSUPPORTED[kind]
     return Found(path, kind, error=Unsupported(f"this is {what}, which tfstrip does not read yet", remedy))
 
 
-def _unreadable(error: Exception) -> Unreadable:
+def _unreadable(error: Exception, remedy: str = "") -> Unreadable:
     reason = error.strerror if isinstance(error, OSError) else "a NUL in the path"
-    return Unreadable(f"cannot be read ({reason})", "check the path and its permissions")
+    return Unreadable(f"cannot be read ({reason})", remedy or "check the path and its permissions")
 
 
 def _kind_of_directory(names: Iterable[str]) -> str:
@@ -270,25 +350,27 @@ def _kind_of_directory(names: Iterable[str]) -> str:
     return "orbax" if "_CHECKPOINT_METADATA" in names else ""
 
 
-def _walk(top: str) -> Iterator[Found]:
+def _walk(top: str, listed: Listed) -> Iterator[Found]:
     locked: list[OSError] = []
-    checkpoints: set[str] = set()
+    several: set[str] = set()  # each of their files leads to them
     for folder, folders, files in os.walk(top, onerror=locked.append):
-        folders[:] = sorted(name for name in folders if name != ".git" and not name.startswith(_WORKSHOP))
+        folders[:] = sorted(name for name in folders if name != ".git" and not name.startswith(beside.WORKSHOP))
         kind = _kind_of_directory(files)
         if kind:
+            yield _directory(os.path.normpath(folder), kind, listed)
+            several.add(os.path.normpath(folder))
+        if kind and kind != containers.SAVED_MODEL:
             folders.clear()
-            yield _directory(os.path.normpath(folder), kind)
             continue
         for name in sorted(files):
             path = os.path.normpath(os.path.join(folder, name))
             try:
-                found = _look_into(path) if stat.S_ISREG(os.lstat(path).st_mode) else None
+                found = _look_into(path, listed) if stat.S_ISREG(os.lstat(path).st_mode) else None
             except OSError:
                 continue  # gone since the directory was listed
-            if found and (found.kind or found.error) and found.path not in checkpoints:
+            if found and (found.kind or found.error) and found.path not in several:
                 if found.kind in _SEVERAL:
-                    checkpoints.add(found.path)
+                    several.add(found.path)
                 yield found
     for error in locked:
         yield Found(os.fsdecode(error.filename), "", error=_unreadable(error))

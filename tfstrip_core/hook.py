@@ -69,6 +69,8 @@ def _tell(inventories: "Sequence[Inventory]") -> None:
     for inventory in inventories:
         if inventory.message and inventory.verdict != "not-a-model":
             _say(text.problem(inventory))
+        for note in text.notes(inventory):
+            _say(note)
 
 
 def _fix(found: "list[Found]", require_lfs: bool) -> int:
@@ -88,28 +90,30 @@ def _fix(found: "list[Found]", require_lfs: bool) -> int:
 
 def _fix_one(item: "Found", inventory: "Inventory") -> int:
     """Strip one refused model in place, if that needs no decision of the user's."""
-    from tfstrip_core import containers
     from tfstrip_core.replace import git_has
     from tfstrip_core.reports import text
-    from tfstrip_core.verbs.strip import files, strip
+    from tfstrip_core.verbs.strip import replaced, strip
 
-    path = item.path
+    path, fix = item.path, text.fix(inventory)
     if item.stored:
-        _say(f"{printable(path)}: a Git LFS pointer to such a model; git lfs pull, then {text.fix(inventory)}")
+        _say(
+            f"{printable(path)}: a Git LFS pointer to such a model; git lfs pull, then {fix or text.no_fix(inventory)}"
+        )
         return 1
     if any(finding.rule == "TFS107" for finding in inventory.findings):
         for finding in inventory.findings:
             if finding.rule == "TFS107":
                 print(text.finding(path, finding))
-        _say(f"{printable(path)}: left as it is; if that is training state, run {text.fix(inventory)}")
+        way = f"if that is training state, run {fix}" if fix else text.no_fix(inventory)
+        _say(f"{printable(path)}: left as it is; {way}")
         return 1
     try:
-        old = [*files(path), *containers.container(item.kind).beside(item.file, item.file)]
+        old = replaced(path)
         known = [file for file in old if git_has(file)]
         result = strip(path, in_place=True)
     except TfstripError as error:
         command = text.fix(inventory, "drop" if isinstance(error, NeedsChoice) else "")
-        remedy = f"; the command is {command}" if error.verdict == "" else ""
+        remedy = f"; the command is {command}" if error.verdict == "" and command else ""
         _say(f"{printable(path)}: left as it is: {error}{remedy}")
         return 1 if error.verdict == "" else 2
     for line in text.strip_lines(result):
@@ -118,9 +122,7 @@ def _fix_one(item: "Found", inventory: "Inventory") -> int:
         print(f"  {line}")
     if known == old:
         print(f"  before you git add it, the old one comes back with {text.restore(*old)}")
-    # git add knows of no file that is gone and that git never had
-    now = dict.fromkeys([*files(path), *(file for file in old if os.path.lexists(file) or file in known)])
-    print(f"  now: {text.add(*now)}, and commit again")
+    print(f"  now: {text.add(*text.changed(old, known, replaced(path)))}, and commit again")
     return 1
 
 

@@ -60,7 +60,10 @@ class Finding:
 
 @dataclass(frozen=True, slots=True)
 class Inventory:
-    """What one model holds. Sizes are in bytes; `bytes` is the file's, `tensor_bytes` the payload's."""
+    """What one model holds. Sizes are in bytes; `bytes` is the file's, `tensor_bytes` the payload's.
+
+    `message` says why it could not be read; `notes` are what the user should know of one that was.
+    """
 
     path: str
     format: str
@@ -71,6 +74,7 @@ class Inventory:
     tensors: tuple[Tensor, ...] = ()
     findings: tuple[Finding, ...] = ()
     residue_bytes: int = 0
+    notes: tuple[str, ...] = ()
 
     @property
     def tensor_bytes(self) -> int:

@@ -3,6 +3,9 @@
 The new files lie in a workshop, a private directory beside the old ones, flushed and proven. Once the journal is
 there, the change will happen: renames and removals that may be repeated. Before that, nothing has. Where somebody
 replaced one of the files since, the journal is void: theirs stay.
+
+A SavedModel in place is files like a checkpoint's, in folders, so that all else in its directory stays as it is. Only
+as somebody's target is such a directory replaced as a whole: the old one moves into the workshop, the new one out.
 """
 
 from __future__ import annotations
@@ -13,11 +16,14 @@ import re
 import stat
 import sys
 from collections.abc import Iterable
+from contextlib import suppress
 from typing import NamedTuple
+
+from tfstrip_core.codecs import saved_layout
 
 NAME = "result.journal"
 _LIMIT = 64 << 20
-# What may be moved or removed, whatever a journal says: a checkpoint's files.
+# What may be moved or removed, whatever a journal says: a checkpoint's files, and a SavedModel's own.
 _ENDING = re.compile(r"\.(index|meta|data-\d{5,}-of-\d{5,})")
 
 
@@ -31,12 +37,19 @@ class _Rest(NamedTuple):
 
 # One of the first version is a file without an ending, which needs a journal because of the .meta file beside it.
 _FIRST_VERSION: tuple[tuple[list[str], list[str]], ...] = ((["", ".meta"], []), ([""], [".meta"]))
+_WHOLE: tuple[list[str], list[str]] = ([""], [])  # a directory
+
+
+def owns(ending: str) -> bool:
+    """Return whether a SavedModel's file with this ending is its own, and so one that a journal may replace."""
+    return ending.startswith(os.sep) and saved_layout.is_own(ending[len(os.sep) :])
 
 
 def commit(folder: str, base: str, moves: Iterable[str], removes: Iterable[str]) -> None:
     """Write the journal of the workshop `folder`: its files `result` + ending are to become `base` + ending beside it.
 
-    `removes` are the endings of old files that have no successor. From here on the change will happen.
+    `removes` are the endings of old files that have no successor. Without a `base` the workshop lies in the directory
+    that is the model. From here on the change will happen.
     """
     place = _place(folder, base)
     said = {
@@ -62,11 +75,29 @@ def finish(folder: str) -> bool:
         return False
     place = _place(folder, rest.base)
     for ending in rest.moves:
+        if os.path.isdir(_built(folder, ending)) and os.path.lexists(place):
+            os.rename(place, _old(folder))
         os.replace(_built(folder, ending), place + ending)
     for ending in rest.removes:
         os.unlink(place + ending)
-    sync(os.path.dirname(place))
+    _tidy(place, rest)
     return True
+
+
+def _tidy(place: str, rest: _Rest) -> None:
+    """Remove folders of which nothing is left, and return when all names are on disk."""
+    folders = {os.path.normpath(os.path.dirname(place + ending)) for ending in ("", *rest.moves, *rest.removes)}
+    for folder in folders if rest.removes else ():
+        with suppress(OSError):  # something is in it
+            os.rmdir(folder)
+    for folder in filter(os.path.isdir, folders):
+        sync(folder)
+
+
+def withdraw(folder: str) -> None:
+    """Make the workshop's journal void, where nothing has happened yet and nothing can."""
+    if not os.path.lexists(_old(folder)):
+        os.unlink(os.path.join(folder, NAME))
 
 
 def is_unfinished(folder: str, base: str) -> bool:
@@ -84,14 +115,14 @@ def _read(folder: str) -> _Rest | None:
         with open(path, encoding="ascii") as file:
             said = json.loads(file.read(_LIMIT))
         base, moves, removes = os.fsdecode(bytes.fromhex(said["base"])), said["moves"], said["removes"]
-        plain = os.path.basename(base) == base and "\0" not in base
+        plain = os.path.basename(base) == base and "\0" not in base and (base != "" or "" not in moves)
         if said["inode"] != os.stat(folder).st_ino or not plain or not _are_plain([*moves], [*removes]):
             return None
         place = _place(folder, base)
         left = [ending for ending in moves if _mark(_built(folder, ending))]
         there = [ending for ending in removes if _mark(place + ending)]
         valid = all(
-            _mark(place + ending) == (old if ending in left else new) for ending, (old, new) in moves.items()
+            _there(folder, place, ending) == (old if ending in left else new) for ending, (old, new) in moves.items()
         ) and all(_mark(place + ending) == removes[ending] for ending in there)
     except (OSError, ValueError, KeyError, TypeError, AttributeError, RecursionError):
         return None
@@ -99,8 +130,15 @@ def _read(folder: str) -> _Rest | None:
 
 
 def _are_plain(moves: list[str], removes: list[str]) -> bool:
-    """Return whether these are the endings of one checkpoint's files."""
-    return (sorted(moves), removes) in _FIRST_VERSION or all(map(_ENDING.fullmatch, [*moves, *removes]))
+    """Return whether these are the endings of one checkpoint's files, of a SavedModel's, or of one as a whole."""
+    if (sorted(moves), removes) in (*_FIRST_VERSION, _WHOLE):
+        return True
+    return all(_ENDING.fullmatch(ending) or owns(ending) for ending in (*moves, *removes))
+
+
+def _there(folder: str, place: str, ending: str) -> list[int] | None:
+    """Return the mark of what is to be replaced, for a directory also when it is on its way out."""
+    return _mark(place + ending) or (None if ending else _mark(_old(folder)))
 
 
 def _place(folder: str, base: str) -> str:
@@ -111,10 +149,19 @@ def _built(folder: str, ending: str) -> str:
     return os.path.join(folder, f"result{ending}")
 
 
+def _old(folder: str) -> str:
+    return os.path.join(folder, "result.old")
+
+
 def _mark(path: str) -> list[int] | None:
-    """Return what tells a file from every other that may take its place, and stays its own when it is renamed."""
+    """Return what tells a file from every other that may take its place, and stays its own when it is renamed.
+
+    A directory is told by its saved_model.pb: whoever saves another model there writes that anew.
+    """
     try:
         status = os.lstat(path)
+        if stat.S_ISDIR(status.st_mode):
+            return _mark(os.path.join(path, saved_layout.PB)) or [status.st_ino, 0, 0]
     except FileNotFoundError:
         return None
     return [status.st_ino, status.st_size, status.st_mtime_ns]

@@ -33,13 +33,11 @@ def plan(inventory: Inventory, choices: Choices) -> Plan:
     _check_keys(findings, choices)
     averages = [finding for finding in findings if finding.rule == "TFS106"]
     if averages and not choices.ema:
+        raise NeedsChoice(f"{printable(averages[0].subject)} holds {averages[0].message}", f"say {ema_ways(averages)}")
+    unsure = next((finding for finding in averages if not finding.pairs), None)
+    if choices.ema == "apply" and unsure:
         raise NeedsChoice(
-            f"{printable(averages[0].subject)} holds {averages[0].message}",
-            "say --ema drop to serve the weights as they are, or --ema apply to serve the averages",
-        )
-    if choices.ema == "apply" and any(not finding.pairs for finding in averages):
-        raise NeedsChoice(
-            f"which average of {printable(averages[0].subject)} belongs to which weight is not certain",
+            f"which average of {printable(unsure.subject)} belongs to which weight is not certain",
             "load the model in Keras and assign them there, or say --ema drop",
         )
     drop = [finding for finding in findings if _goes(finding, choices)]
@@ -52,10 +50,23 @@ def plan(inventory: Inventory, choices: Choices) -> Plan:
         kept=tuple(finding for finding in findings if finding.rule in ("TFS107", "TFS108") and finding not in drop),
         scope=choices.scope,
     )
-    kept = (tensor.role for tensor in inventory.tensors if tensor.name not in made.tensors)
-    if made.tensors and not any(role in ("weight", "undecided") for role in kept):
+    if not leaves_a_weight(inventory, made):
         raise NothingLeft("it holds training state only and no weight", "keep it as a checkpoint, or delete it")
     return made
+
+
+def ema_ways(findings: Collection[Finding]) -> str:
+    """Return what can be said of averages: they can only be applied where it is certain which weights they are of."""
+    drop = "--ema drop to serve the weights as they are"
+    if all(finding.pairs for finding in findings if finding.rule == "TFS106"):
+        return f"{drop}, or --ema apply to serve the averages"
+    return f"{drop}: which average belongs to which weight is not certain, so that they cannot be applied"
+
+
+def leaves_a_weight(inventory: Inventory, planned: Plan) -> bool:
+    """Return whether a model is left where anything is taken from it."""
+    kept = (tensor.role for tensor in inventory.tensors if tensor.name not in planned.tensors)
+    return not planned.tensors or any(role in ("weight", "undecided") for role in kept)
 
 
 def _goes(finding: Finding, choices: Choices) -> bool:

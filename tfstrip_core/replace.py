@@ -14,6 +14,7 @@ from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 
 from tfstrip_core import journal
+from tfstrip_core.codecs import saved_layout
 from tfstrip_core.errors import CannotReplace, UsageError
 
 PREFIX = ".tfstrip-"
@@ -120,11 +121,6 @@ def recover(target: str) -> None:
                     os.close(lock)
 
 
-def beside(path: str, endings: Sequence[str]) -> str:
-    """Return a path in the directory in which a model lies: its own where it is a directory, else its first file's."""
-    return path if is_directory(endings) else path + endings[0]
-
-
 def is_directory(endings: Iterable[str]) -> bool:
     """Return whether the files with these endings are in a directory that is the model."""
     return all(ending.startswith(os.sep) for ending in endings)
@@ -150,7 +146,7 @@ def check_in_place(files: Iterable[str]) -> None:
     if sys.platform == "win32":
         raise UsageError("--in-place is not available on Windows", "write to another file with -o")
     for file in files:
-        if os.path.islink(file):
+        if os.path.islink(file.rstrip(os.sep)):
             raise UsageError(
                 "this is a symlink, perhaps into a store that others share",
                 "write to another file with -o, or name its target",
@@ -161,10 +157,11 @@ def check_target(source: str, target: str, endings: Sequence[str], force: bool) 
     """Raise UsageError where the result must not be written to `target` (with each of the model's endings)."""
     endings = tuple(endings)
     if is_directory(endings):
-        _check_new_directory(source, target, force)
+        _check_directory(source, target, endings, force)
         endings = ()
     elif os.path.isdir(target):
-        raise UsageError(f"the target {target} is a directory", "name the file to write")
+        what = "file" if endings == ("",) else "file or the prefix"
+        raise UsageError(f"the target {target} is a directory", f"name the {what} to write in it")
     for ending in endings:
         file = target + ending
         if os.path.lexists(file):
@@ -179,35 +176,88 @@ def check_target(source: str, target: str, endings: Sequence[str], force: bool) 
         raise UsageError(f"the directory of the target {target} does not exist", "make it first")
 
 
-def _check_new_directory(source: str, target: str, force: bool) -> None:
+def _check_directory(source: str, target: str, endings: Sequence[str], force: bool) -> None:
+    """Raise UsageError where the directory `target` is not to be made, or holds what --force must not remove."""
+    real, inner = os.path.realpath(source), os.path.realpath(target)
+    if real == inner:
+        raise UsageError("source and target are the same directory", "use --in-place")
+    if os.path.commonpath([real, inner]) in (real, inner):
+        one, other = ("target", "source") if inner.startswith(real) else ("source", "target")
+        raise UsageError(f"the {one} lies in the {other}", "name a target elsewhere")
     if not os.path.lexists(target):
         return
-    if os.path.exists(target) and os.path.samefile(source, target):
-        raise UsageError("source and target are the same directory", "use --in-place")
+    if os.path.islink(target.rstrip(os.sep)) or not os.path.isdir(target):
+        raise UsageError(f"the target {target} is no directory, which a SavedModel is", "name another one")
+    if os.path.ismount(target) or os.path.samefile(target, "."):
+        what = "a mount point" if os.path.ismount(target) else "the current directory"
+        raise UsageError(f"the target {target} is {what}, which cannot be replaced", "name a new directory")
+    if os.listdir(target):
+        _check_replaceable(target, endings, force)
+
+
+def _check_replaceable(target: str, endings: Sequence[str], force: bool) -> None:
+    """Raise UsageError where the directory is not a SavedModel alone, which the new one's files replace."""
+    if not os.path.isfile(os.path.join(target, saved_layout.PB)):
+        raise UsageError(f"the target {target} is a directory that holds no SavedModel", "name another one")
     if not force:
         raise UsageError(f"the target {target} exists", "name another one, or say --force")
-    raise UsageError(f"the target {target} exists, and directories are not replaced yet", "name another one")
+    for name in _every_file(target):
+        if not saved_layout.is_part(name) and os.sep + name not in endings:
+            raise UsageError(
+                f"the target {target} holds {name}, which is no part of the SavedModel there and would be lost",
+                "move that away, or name another target",
+            )
+
+
+def _every_file(folder: str) -> Iterator[str]:
+    """Yield the paths of all that lies below a folder, relative to it, but for folders; symlinks are not followed."""
+    for inner, folders, names in os.walk(folder):
+        links = [name for name in folders if os.path.islink(os.path.join(inner, name))]
+        for name in sorted([*names, *links]):
+            yield os.path.normpath(os.path.join(os.path.relpath(inner, folder), name))
 
 
 def put(built: str, target: str, endings: Sequence[str] = ("",), old: Iterable[str] = ()) -> None:
     """Move the finished and flushed files `built` + ending to `target` + ending, durably.
 
-    One file is renamed, and so is a directory, to a name that is free; several files are moved under a journal. `old`
-    are endings of files that must not stay beside them.
+    One file is renamed, and so is a directory, to a name that is free; several files are moved under a journal, and so
+    is a directory in another one's place. `old` are endings of files that must not stay beside them.
     """
     gone = sorted(set(old) - set(endings))
     if is_directory(endings):
-        os.rename(built, target)
-        journal.sync(os.path.dirname(os.path.abspath(target)))
-        return
-    if list(endings) == [""] and not gone:
+        _put_directory(built, os.path.abspath(target))
+    elif list(endings) == [""] and not gone:
         os.replace(built, target)
         journal.sync(os.path.dirname(os.path.abspath(target)))
+    else:
+        _put_files(built, os.path.basename(target), endings, gone)
+
+
+def _put_directory(built: str, target: str) -> None:
+    folder = os.path.dirname(built)
+    if os.path.isdir(target):
+        _inherit(built, target)
+    if not os.path.isdir(target) or not os.listdir(target):
+        os.rename(built, target)
+        journal.sync(os.path.dirname(target))
         return
+    journal.sync(folder)
+    journal.commit(folder, os.path.basename(target), [""], [])
+    try:
+        done = journal.finish(folder)
+    except OSError:  # a busy mount point, say: then the old one stays
+        journal.withdraw(folder)
+        raise
+    if not done or os.path.lexists(built):
+        raise CannotReplace("the target changed while it was being written", "run it again")
+
+
+def _put_files(built: str, base: str, endings: Sequence[str], gone: Sequence[str]) -> None:
     folder = os.path.dirname(built)
     journal.sync(folder)
-    # A checkpoint's index comes first among its files and goes last: it says which of the others are used.
-    journal.commit(folder, os.path.basename(target), reversed(endings), gone)
+    # The first among the files goes last: a checkpoint's index says which of the others are used, and without the
+    # variables that its old saved_model.pb names no loader takes a SavedModel for whole.
+    journal.commit(folder, base, reversed(endings), gone)
     if not journal.finish(folder) or any(os.path.lexists(built + ending) for ending in endings):
         raise CannotReplace("it changed while it was being stripped", "run it again")
 
@@ -232,12 +282,35 @@ def put_in_place(built: str, source: str, seen: Stamps, endings: Sequence[str]) 
     Raises CannotReplace where the source is not what was read any more, or where its owner cannot be kept.
     """
     for ending in endings:
+        if ending not in seen and os.path.lexists(source + ending) and not _is_same(built + ending, source + ending):
+            name = os.path.basename(source + ending)
+            raise CannotReplace(f"{name} is in its way, which its index does not use", "move that file elsewhere")
         alike = (old for old in seen if old.partition("-")[0] == ending.partition("-")[0])  # another shard
         _inherit(built + ending, source + (ending if ending in seen else next(alike, next(iter(seen)))))
     linked = any(os.path.islink(source + ending) for ending in seen)
     if linked or stamps(source, seen) != seen:
         raise CannotReplace("it changed while it was being stripped", "nothing was replaced: run it again")
-    put(built, source, endings, seen)
+    if is_directory(endings):
+        _check_folders(os.path.dirname(built), source, {*endings, *seen})
+        _put_files(built, "", endings, sorted(seen.keys() - set(endings)))
+    else:
+        put(built, source, endings, seen)
+
+
+def _check_folders(shop: str, source: str, endings: Iterable[str]) -> None:
+    """Raise CannotReplace where a folder's files cannot be replaced by renames, before the first of them is."""
+    for folder in sorted({os.path.dirname(source + ending) for ending in endings}):
+        if os.stat(folder).st_dev != os.stat(shop).st_dev:
+            raise CannotReplace(f"its folder {folder} is on another disk", "write to another directory with -o")
+        if not os.access(folder, os.W_OK | os.X_OK):
+            raise CannotReplace(f"its folder {folder} is not writable", "write to another directory with -o")
+
+
+def _is_same(built: str, there: str) -> bool:
+    """Return whether a file is already what is to take its place: git brought the rest of an old checkpoint back."""
+    import filecmp
+
+    return os.path.isfile(there) and not os.path.islink(there) and filecmp.cmp(built, there, shallow=False)
 
 
 def _inherit(built: str, source: str) -> None:

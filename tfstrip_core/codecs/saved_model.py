@@ -6,26 +6,25 @@ What is read here is checked as far as its own parts name each other by number o
 from __future__ import annotations
 
 import os
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Collection, Iterable, Iterator
 from dataclasses import dataclass, field
+from itertools import chain
 from typing import Any, TypeVar
 
 from google.protobuf.message import DecodeError
 from google.protobuf.unknown_fields import UnknownFieldSet
 
-from tfstrip_core.codecs import object_graph, tensor_bundle
+from tfstrip_core.codecs import object_graph, saved_layout, tensor_bundle
 from tfstrip_core.codecs.protos import saved_model_pb2 as pb
 from tfstrip_core.codecs.tensor_bundle import Bundle
 from tfstrip_core.codecs.wire import check_parts
 from tfstrip_core.errors import Pointer, Refused, Unreadable, Unsupported
 
-PB, TEXT, FINGERPRINT, KERAS = "saved_model.pb", "saved_model.pbtxt", "fingerprint.pb", "keras_metadata.pb"
-VARIABLES = os.path.join("variables", "variables")
-DEBUG = "debug"
+PB, TEXT, FINGERPRINT, KERAS = saved_layout.PB, saved_layout.TEXT, saved_layout.FINGERPRINT, saved_layout.KERAS
+VARIABLES, DEBUG = saved_layout.VARIABLES, saved_layout.DEBUG
 SERVE, TRAIN = "serve", "train"
 MAX_BYTES = (1 << 31) - 1  # protocol buffers have no larger messages
 MAX_PARTS = 8_000_000
-_SMALL = 1 << 20  # what cannot unfold into more than some 50 MB
 _POINTER = b"version https://git-lfs"
 
 _Message = TypeVar("_Message")
@@ -60,7 +59,7 @@ def read(path: str) -> SavedModel:
     if not os.path.isfile(os.path.join(path, PB)) and os.path.isfile(os.path.join(path, TEXT)):
         raise Unsupported("the SavedModel is written as text", "load and save it again in TensorFlow")
     message = parse(_content(path, PB))
-    bundle = _bundle(path)
+    bundle = variables(path)
     graph = None
     if bundle is not None and object_graph.KEY in bundle.entries:
         with tensor_bundle.opened(bundle) as data:
@@ -69,6 +68,9 @@ def read(path: str) -> SavedModel:
     keras = None
     if os.path.isfile(os.path.join(path, KERAS)):
         keras = _parsed(pb.KerasMetadata, _content(path, KERAS), KERAS)
+        count = max(len(meta.object_graph_def.nodes) for meta in message.meta_graphs)
+        if not all(0 <= node.node_id < count for node in keras.nodes):
+            raise _lie("has a keras_metadata.pb about an object that it does not have")
     return SavedModel(path, message, bundle, graph, keras)
 
 
@@ -92,7 +94,8 @@ def _pointer(name: str) -> Pointer:
     )
 
 
-def _bundle(path: str) -> Bundle | None:
+def variables(path: str) -> Bundle | None:
+    """Return the variables of the SavedModel in the directory `path`, None without any; raises as `read` does."""
     prefix = os.path.join(path, VARIABLES)
     if not os.path.lexists(f"{prefix}.index"):
         if os.path.isfile(os.path.join(path, "variables.index")):
@@ -106,12 +109,17 @@ def _bundle(path: str) -> Bundle | None:
         with open(os.path.join(folder, name), "rb", buffering=0) as file:
             if name.startswith("variables.") and file.read(len(_POINTER)) == _POINTER:
                 raise _pointer(f"variables/{name}")
-    return tensor_bundle.read(prefix)
+    try:
+        return tensor_bundle.read(prefix)
+    except Unreadable as error:
+        if "variables." in error.cause:  # it names a file already
+            raise
+        raise Unreadable(f"its file {VARIABLES}.index cannot be read: {error.cause}", error.remedy) from None
 
 
 def _parsed(kind: Callable[[], _Message], proto: bytes, name: str) -> _Message:
     message: Any = kind()
-    if len(proto) > _SMALL:
+    if len(proto) > 2 * MAX_PARTS:  # a part is two bytes at least
         check_parts(proto, message.DESCRIPTOR, MAX_PARTS, f"its file {name}")
     try:
         message.ParseFromString(proto)
@@ -131,6 +139,7 @@ def parse(proto: bytes) -> pb.SavedModel:
         _unique((node.name for node in meta.graph_def.node), "nodes")
         _unique((function.signature.name for function in meta.graph_def.library.function), "functions")
         _unique((item.key for item in meta.signature_def), "signatures")
+        _check_maps(meta)
         if meta.object_graph_def.nodes:
             _check_objects(meta)
     with_objects = [meta for meta in message.meta_graphs if meta.object_graph_def.nodes]
@@ -151,6 +160,21 @@ def _unique(names: Iterable[str], what: str) -> None:
         seen.add(name)
 
 
+def _check_maps(meta: pb.MetaGraph) -> None:
+    """Raise Refused where a key or a node of a function is there twice: of two readers, one takes the first."""
+    bodies = [function.node_def for function in meta.graph_def.library.function]
+    for body in bodies:
+        _unique((node.name for node in body), "nodes of a function")
+    for node in chain(meta.graph_def.node, *bodies):
+        if len({attr.key for attr in node.attr}) < len(node.attr):
+            raise _lie(f"gives the node {node.name!r} two attributes of one name")
+    _unique((entry.key for entry in meta.collection_def), "collections")
+    for item in meta.signature_def:
+        for tensors in (item.value.inputs, item.value.outputs):
+            if len({tensor.key for tensor in tensors}) < len(tensors):
+                raise _lie(f"gives two tensors of the signature {item.key!r} one name")
+
+
 def _check_objects(meta: pb.MetaGraph) -> None:
     graph = meta.object_graph_def
     count = len(graph.nodes)
@@ -158,6 +182,7 @@ def _check_objects(meta: pb.MetaGraph) -> None:
     _unique((entry.key for entry in graph.concrete_functions), "concrete functions")
     functions = {function.signature.name for function in meta.graph_def.library.function}
     concrete = {entry.key for entry in graph.concrete_functions}
+    constants = {node.name for node in meta.graph_def.node if node.op == "Const"}
     for entry in graph.concrete_functions:
         _known(entry.value)
         if not all(0 <= number < count for number in entry.value.bound_inputs):
@@ -169,15 +194,23 @@ def _check_objects(meta: pb.MetaGraph) -> None:
         ids = list(ids_of(node))
         if ids and not 0 <= min(ids) <= max(ids) < count:
             raise _lie("points to an object that it does not have")
+        keys = [item.key for item in node.saveable_objects]
         names = [child.local_name for child in node.children]
+        if len(set(keys)) < len(keys):
+            raise _lie("gives an object two values of one name")
         if len(set(names)) < len(names) or any(name.startswith("\0") for name in names):
             raise _lie("gives two objects one name")
         for name in concrete_names(node):
             if name not in concrete:
                 raise _lie(f"names a function {name!r} that it does not have")
-        index = node.asset.asset_file_def_index
-        if node.HasField("asset") and not 0 <= index < len(meta.asset_file_def):
-            raise _lie("points to an asset that it does not have")
+        _check_content(node, constants, len(meta.asset_file_def))
+
+
+def _check_content(node: pb.Object, constants: Collection[str], assets: int) -> None:
+    if node.HasField("constant") and node.constant.operation not in constants:
+        raise Unreadable(f"the SavedModel lacks the constant {node.constant.operation!r}", "get a good copy")
+    if node.HasField("asset") and not 0 <= node.asset.asset_file_def_index < assets:
+        raise _lie("points to an asset that it does not have")
 
 
 def _check_kind(node: pb.Object) -> None:
@@ -222,13 +255,3 @@ def concrete_names(node: pb.Object) -> Iterator[str]:
         yield node.bare_concrete_function.concrete_function_name
     elif node.HasField("captured_tensor"):
         yield node.captured_tensor.concrete_function
-
-
-def files(path: str) -> Iterator[str]:
-    """Yield the paths of the model's files, relative to it, in a fixed order; symlinked folders are not entered."""
-    for folder, folders, names in os.walk(path):
-        folders.sort()
-        for name in sorted(names):
-            file = os.path.join(folder, name)
-            if os.path.isfile(file):
-                yield os.path.relpath(file, path)

@@ -29,22 +29,29 @@ if TYPE_CHECKING:
         def endings(self, path: str, /) -> tuple[str, ...]:
             """Return what follows `path` in the names of the files that are the model: ("",) where it is one file.
 
-            They begin with a separator where the model is a directory.
+            They begin with a separator where the model is a directory, and are all that comes along to another place.
             """
 
         def check_whole(self, path: str) -> None:
             """Read every byte against the checksums that the file itself carries; raise Unreadable if it is damaged."""
 
-        def beside(self, path: str, target: str, /) -> Mapping[str, bytes]:
-            """Return files beside the result that name it, with what they must say once it is in place."""
+        def beside(self, path: str, target: str, /) -> Mapping[str, bytes | None]:
+            """Return files beside the result that name it, with what they must say once it is in place.
+
+            None is for one that might name it and belongs to others.
+            """
 
         def rewrite(self, path: str, plan: Plan, target: str) -> list[str]:
-            """Write the model without what the plan drops to `target`, new; return what the user should know."""
+            """Write the model without what the plan drops to `target`, new; return what the user should know.
+
+            Of a directory only the model's own files: others need no change.
+            """
 
 
 KERAS_ZIP, HDF5, CHECKPOINT, POINTER = "keras-zip", "hdf5", "checkpoint", "lfs-pointer"
 SAVED_MODEL = "saved-model"
 TABLE = "checkpoint-v1"  # or, where its name says so, the index of a CHECKPOINT
+CUT_TABLE = "cut-table"  # perhaps such a file, cut off: it has the beginning and no end, or nothing at all
 _MODULES = {
     KERAS_ZIP: "keras_zip",
     HDF5: "keras_hdf5",
@@ -79,7 +86,7 @@ def container(kind: str) -> Container:
 
 
 def recognise(path: str) -> str:
-    """Return what the regular file at `path` looks like: a key of _MODULES or UNSUPPORTED, POINTER, or "".
+    """Return what the regular file at `path` looks like: a key of _MODULES or UNSUPPORTED, POINTER, CUT_TABLE, or "".
 
     Reads the first 512 bytes, and the end of what may be an archive or a table. Raises OSError.
     """
@@ -96,6 +103,8 @@ def recognise(path: str) -> str:
         # A table whose first key is empty: LevelDB's own have no such key. A compressed one does not show it.
         if (head.startswith(b"\0\0") or path.endswith(".index")) and _end(file, 8) == _TABLE_MAGIC:
             return TABLE
+        if not head or (head.startswith(b"\0\0") and _is_description(head[2:])):
+            return CUT_TABLE
         if head.startswith(b"\x08\x01\x12") and os.path.basename(path) == "saved_model.pb":
             return SAVED_MODEL
         if head.lstrip()[:1] == b"{" and any(
@@ -103,6 +112,28 @@ def recognise(path: str) -> str:
         ):
             return "tfjs"
         return ""
+
+
+def _is_description(head: bytes) -> bool:
+    """Return whether a table's first value begins as the description of tensors does: its length, a field, its length.
+
+    The field is the value's only one. Its length is what is left of the value's.
+    """
+    numbers, at = [], 0
+    for _ in range(2):
+        number = shift = 0
+        while at < len(head) and shift < 35:
+            number |= (head[at] & 127) << shift
+            shift += 7
+            at += 1
+            if head[at - 1] < 128:
+                break
+        numbers.append((number, at))
+        if head[at : at + 1] != b"\n":
+            return False
+        at += 1
+    (whole, begin), (inner, end) = numbers
+    return inner == whole - (end - begin)
 
 
 def _end(file: BinaryIO, count: int) -> bytes:

@@ -68,8 +68,8 @@ def _by_names(bundle: Bundle, tensors: list[Tensor]) -> State:
     return State(roles, tuple(findings))
 
 
-def beside(path: str, target: str) -> dict[str, bytes]:
-    """Return the state file that must change once the result is in place: by its path, its content."""
+def beside(path: str, target: str) -> dict[str, bytes | None]:
+    """Return the state file that must change once the result is in place, by its path: its content, None as it is."""
     return checkpoint_state.beside(path, target)
 
 

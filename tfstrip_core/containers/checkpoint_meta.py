@@ -44,7 +44,7 @@ def pointer(path: str) -> Pointer:
 def rewrite(path: str, plan: Plan, target: str) -> Iterator[str]:
     """Write the .meta file, if there is one, beside `target` with a Saver that leaves out what the plan drops.
 
-    Yields what is to be told: that it asks for what is left, or that it is left out itself.
+    Yields what is to be told: that it has changed, or that it is left out itself.
     """
     if not os.path.lexists(path + META):
         return
@@ -55,7 +55,7 @@ def rewrite(path: str, plan: Plan, target: str) -> Iterator[str]:
         graph = meta_graph.read(path + META)
         text = meta_graph_write.without(graph, plan.tensors)
     except TfstripError as error:
-        yield f"its .meta file is left out, because it asks for what is gone and {error.cause}"
+        yield f"its .meta file is left out: it would ask for what is gone, and {error.cause}"
         return
     missing = graph.saved.keys() - plan.tensors - meta_graph.parse(text).saved.keys()
     if missing:  # a bug of ours: the file must ask for all that is kept
@@ -63,4 +63,4 @@ def rewrite(path: str, plan: Plan, target: str) -> Iterator[str]:
     with open(target + META, "xb") as file:
         file.write(text)
     if text != graph.proto:
-        yield "the Saver in its .meta file asks for what is left"
+        yield "its .meta file has changed with it, so that import_meta_graph restores what is left"

@@ -90,7 +90,7 @@ def is_here(folder: str, name: str) -> bool:
     if os.path.isfile(f"{path}.index"):
         return True
     try:
-        return os.path.isfile(path) and containers.recognise(path) == containers.TABLE
+        return os.path.isfile(path) and containers.recognise(path) in (containers.TABLE, containers.CUT_TABLE)
     except OSError:
         return False
 
@@ -105,8 +105,8 @@ def local_paths(path: str) -> Iterator[Finding]:
             return
 
 
-def beside(path: str, target: str) -> dict[str, bytes]:
-    """Return the state file that must change once the result is in place: by its path, its content.
+def beside(path: str, target: str) -> dict[str, bytes | None]:
+    """Return the state file that must change once the result is in place, by its path: its content, None as it is.
 
     In place it loses absolute paths and names of what is not there. Beside another target it is made where the source
     has one and there is none; one that belongs to other models is left alone.
@@ -118,7 +118,10 @@ def beside(path: str, target: str) -> dict[str, bytes]:
     if state is None or not any(base(name) == os.path.basename(path) for name in named):
         return {}
     if path != target:
-        return {} if os.path.lexists(place) else {place: alone(own)}
+        if not os.path.lexists(place):
+            return {place: alone(own)}
+        there = read(folder)
+        return {place: None} if there and own not in map(base, names(there)) else {}
     if all(is_here(folder, name) for name in named) and not any(map(is_local, named)):
         return {}
     content = cleaned(state, folder)

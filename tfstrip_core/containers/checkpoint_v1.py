@@ -76,8 +76,8 @@ def check_whole(path: str) -> None:
     v1_table.check_whole(_read(path))
 
 
-def beside(path: str, target: str) -> dict[str, bytes]:
-    """Return the state file that must change once the result is in place: by its path, its content."""
+def beside(path: str, target: str) -> dict[str, bytes | None]:
+    """Return the state file that must change once the result is in place, by its path: its content, None as it is."""
     return checkpoint_state.beside(path, target)
 
 

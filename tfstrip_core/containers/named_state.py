@@ -31,6 +31,7 @@ _ROLES: Mapping[str, Role] = {
 }  # fmt: skip
 
 
+_POWERS = "beta_power"  # the subject of powers of beta that are in doubt
 _LONGEST = 4096  # a longer key is nobody's slot
 
 
@@ -145,12 +146,13 @@ class _Judgement:
         return numbers == list(range(len(numbers))) and any(len(numbers) % count == 0 for count in SLOTS[base])
 
     def _powers(self, families: Iterable[Family]) -> None:
-        """Give the powers of beta to an optimizer that has any: of their scope, else the first one."""
+        """Give the powers of beta to an optimizer of their scope that has any; without one they prove nothing."""
         having = {family[0]: family for family in sorted(families, reverse=True) if family[1] in WITH_POWERS}
         rules = {family: rule for rule, family in self.covered.values()}
-        for key in self._loose_powers() if having else ():
-            family = having.get(key.rpartition("/")[0], having[min(having)])
-            self._cover([key], rules[family], family)
+        for key in self._loose_powers():
+            family = having.get(key.rpartition("/")[0])
+            if family:
+                self._cover([key], rules[family], family)
 
     def _loose_powers(self) -> list[str]:
         return [
@@ -195,6 +197,10 @@ class _Judgement:
             self._cover(sorted(keys), "TFS107" if family in strong[-1:] else "TFS108", family)
         if strong and not any(rule == "TFS101" and family[1] in WITH_POWERS for rule, family in self.covered.values()):
             self._cover(self._loose_powers(), "TFS107", strong[0])
+        # Beside an optimizer that has such, those of another scope may be its own: a name_scope is not in slots' names.
+        if any(rule == "TFS101" and family[1] in WITH_POWERS for rule, family in self.covered.values()):
+            for key in self._loose_powers():
+                self._cover([key], "TFS108", (key.rpartition("/")[0], _POWERS))
 
     def shadows(self) -> None:
         """Find a second set of all weights under a scope: traces, targets, an abandoned copy; or the model itself."""
@@ -253,6 +259,8 @@ class _Judgement:
         return tuple((self.pairs[key], key) for key in keys) if sure else ()
 
     def _message(self, rule: str, name: str, keys: Sequence[str]) -> str:
+        if name == _POWERS:
+            return f"{len(keys)} scalars called like an optimizer's, in a scope in which there is none"
         scalars = sum(not self.tensors[key].shape for key in keys)
         counts = [(len(keys) - scalars, "slot"), (scalars, "scalar")]
         said = " and ".join(f"{count} {word}{'' if count == 1 else 's'}" for count, word in counts if count)

@@ -12,6 +12,7 @@ from collections import deque
 from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 
+from tfstrip_core.codecs.components import components
 from tfstrip_core.codecs.object_graph import Graph, reachable
 from tfstrip_core.errors import Refused
 from tfstrip_core.inventory import Finding, Role, Tensor
@@ -85,6 +86,8 @@ class _Judge:
         self.proven = [number for number, rule in rated.items() if rule == "TFS101"]
         if len(self.proven) > _MOST_OPTIMIZERS:
             raise Refused(f"the checkpoint's object graph has {len(self.proven):,} optimizers", "do not load this file")
+        self.averaged = self._averaged()
+        self.listed = {n for inner in self.proven for n in self._listed_averages(inner)}
         self.suspects = [(number, rule) for number, rule in rated.items() if rule in ("TFS107", "TFS108")]
         lists = [self.children[n][TRAINED] for n, rule in rated.items() if rule and TRAINED in self.children[n]]
         originals = [slot.original for node in self.nodes for slot in node.slots]
@@ -228,7 +231,8 @@ class _Judge:
         """Return the roles and findings."""
         findings = list(self._pipelines())
         claimed = {name for finding in findings for name in finding.tensors}
-        outer = [number for number in self.proven if not self._is_inner(number)]
+        inner = self._inner()
+        outer = [number for number in self.proven if number not in inner]
         for number in sorted(outer, key=self._path):
             for finding in self._of_optimizer(number, claimed):
                 claimed |= set(finding.tensors)
@@ -239,12 +243,20 @@ class _Judge:
         roles: dict[str, Role] = {name: _ROLES[found.rule] for found in findings for name in found.tensors}
         return State({name: roles.get(name, "weight") for name in self.tensors}, tuple(findings))
 
-    def _is_inner(self, number: int) -> bool:
-        return any(
-            other != number and number in reachable(self.nodes, (other,), self.trained)
-            and not (number < other and other in reachable(self.nodes, (number,), self.trained))
-            for other in self.proven
-        )  # fmt: skip
+    def _inner(self) -> set[int]:
+        """Return the optimizers that another one holds, at any depth; of those that hold each other, all but one."""
+        after = [[c.node for c in node.children if c.node not in self.trained] for node in self.nodes]
+        groups = components(self.proven, after.__getitem__)
+        held: set[int] = set()
+        below: set[int] = set()
+        proven = set(self.proven)
+        for group in reversed(groups):  # whoever holds comes before what it holds
+            optimizers = sorted(proven.intersection(group))
+            under = not below.isdisjoint(group)
+            held |= set(optimizers if under else optimizers[1:])
+            if under or optimizers:
+                below |= {other for number in group for other in after[number]} - set(group)
+        return held
 
     def _finding(
         self, rule: str, subject: str, nodes: Iterable[int], message: str, claimed: set[str], **more: object
@@ -276,6 +288,20 @@ class _Judge:
 
     def _averages(self, goes: set[int], known: set[int]) -> tuple[set[int], tuple[tuple[str, str], ...]]:
         """Return the averages among the nodes, and (weight, average) by key if every one has a certain weight."""
+        pairs = self.averaged
+        named = {n for n in goes if any(_AVERAGE_FULL.search(item.full_name) for item in self.nodes[n].attributes)}
+        found = named - known | {n for n in goes if n in pairs or n in self.listed}
+        found = {n for n in found if self._array(n) or n in pairs}
+        keys = [(self._keys(pairs[n]), self._keys(n)) for n in sorted(found) if n in pairs]
+        alike = all(
+            len(left) == len(right) == 1 and self._kind(left[0]) == self._kind(right[0]) is not None
+            for left, right in keys
+        )
+        certain = alike and len(keys) == len(found)
+        return found, tuple((left[0], right[0]) for left, right in keys) if certain else ()
+
+    def _averaged(self) -> dict[int, int]:
+        """Return for each average its weight, as far as optimizers say."""
         pairs: dict[int, int] = {}
         for inner in self.proven:
             for slot in self.nodes[inner].slots:
@@ -286,17 +312,7 @@ class _Judge:
             trained = self.children[children[TRAINED]] if TRAINED in children else {}
             if averages.keys() == trained.keys():
                 pairs |= {averages[index]: trained[index] for index in averages}
-        named = {n for n in goes if any(_AVERAGE_FULL.search(item.full_name) for item in self.nodes[n].attributes)}
-        listed = {n for inner in self.proven for n in self._listed_averages(inner)}
-        found = (named - known | pairs.keys() | listed) & goes
-        found = {n for n in found if self._array(n) or n in pairs}
-        keys = [(self._keys(pairs[n]), self._keys(n)) for n in sorted(found) if n in pairs]
-        alike = all(
-            len(left) == len(right) == 1 and self._kind(left[0]) == self._kind(right[0]) is not None
-            for left, right in keys
-        )
-        certain = alike and len(keys) == len(found)
-        return found, tuple((left[0], right[0]) for left, right in keys) if certain else ()
+        return pairs
 
     def _kind(self, key: str) -> tuple[str, tuple[int, ...]] | None:
         tensor = self.tensors.get(key)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 
@@ -17,6 +18,7 @@ INIT_COLLECTIONS = ("saved_model_main_op", "legacy_init_op")
 ASSETS_COLLECTION = "saved_model_assets"
 _IMPLEMENTS, _GRADIENT = "api_implements", "_gradient_op_type"
 _MAX_DEPTH = 64
+_ABSOLUTE = re.compile(r"/|\\\\|[A-Za-z]:[/\\]")
 
 Node = meta_graph_pb2.Node
 MetaGraph = saved_model_pb2.MetaGraph
@@ -30,6 +32,7 @@ class Graph:
     nodes: Mapping[str, Node] = field(repr=False)
     functions: Mapping[str, saved_model_pb2.Function] = field(repr=False)
     calls: Mapping[str, frozenset[str]] = field(repr=False)
+    registered: Mapping[str, str] = field(repr=False)
 
     def ancestors(self, roots: Iterable[str]) -> frozenset[str]:
         """Return the nodes that `roots` (names of nodes) depend on, through data and control edges.
@@ -74,36 +77,33 @@ def graph(meta: MetaGraph) -> Graph:
     functions = {function.signature.name: function for function in library.function}
     nodes = {node.name: node for node in meta.graph_def.node}
     calls: dict[str, frozenset[str]] = {}
-    made = Graph(meta, nodes, functions, calls)
+    registered = {item.registered_op_type: item.gradient_func for item in library.registered_gradients}
+    made = Graph(meta, nodes, functions, calls, registered)
     gradients = {item.function_name: item.gradient_func for item in library.gradient}
     # On a GPU, functions of one interface take each other's place at run time.
-    alike: dict[bytes, set[str]] = {}
+    alike: dict[bytes, list[str]] = {}
     for name, function in functions.items():
         for attr in function.attr:
             if attr.key == _IMPLEMENTS and attr.value.s:
-                alike.setdefault(attr.value.s, set()).add(name)
-    registered = _registered(meta)
+                alike.setdefault(attr.value.s, []).append(name)
+    ring = {name: names[at - 1] for names in alike.values() for at, name in enumerate(names)}
     for name, function in functions.items():
-        found = {called for node in function.node_def for called in references(node, made, registered)}
+        found = {called for node in function.node_def for called in references(node, made)}
         found |= {called for attr in function.attr for called in _in_attribute(attr, functions)}
         found |= {gradients[name]} if gradients.get(name) else set()
-        found |= {other for attr in function.attr if attr.key == _IMPLEMENTS for other in alike.get(attr.value.s, ())}
+        found |= {ring[name]} if name in ring else set()
         calls[name] = frozenset(found)
     return made
 
 
-def _registered(meta: MetaGraph) -> dict[str, str]:
-    return {item.registered_op_type: item.gradient_func for item in meta.graph_def.library.registered_gradients}
-
-
-def references(node: Node, held: Graph, registered: Mapping[str, str] | None = None) -> Iterator[str]:
+def references(node: Node, held: Graph) -> Iterator[str]:
     """Yield the functions that a node refers to."""
     if node.op in held.functions:
         yield node.op
     for attr in node.attr:
         if attr.key == _GRADIENT:
             kind = attr.value.s.decode("utf-8", "replace")
-            found = (_registered(held.meta) if registered is None else registered).get(kind)
+            found = held.registered.get(kind)
             if found:
                 yield found
         else:
@@ -174,6 +174,22 @@ def assets(meta: MetaGraph) -> list[saved_model_pb2.AssetFile]:
                 found.append(saved_model_pb2.AssetFile.FromString(boxed.value))
             except DecodeError:
                 raise Unreadable("the SavedModel's list of assets is damaged", "get a good copy") from None
+    return found
+
+
+def local_paths(held: Graph) -> dict[str, str]:
+    """Return the constants that hold the absolute path from which an asset was copied, with that path.
+
+    A loader gives them the path of the copy before anything reads them.
+    """
+    found = {}
+    for asset in assets(held.meta):
+        for name in tensors_of(asset.tensor_info):
+            for attr in held.nodes[name].attr if name in held.nodes and held.nodes[name].op == "Const" else ():
+                for value in attr.value.tensor.string_val if attr.key == "value" else ():
+                    text = value.decode("utf-8", "replace")
+                    if _ABSOLUTE.match(text):
+                        found[name] = text
     return found
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Collection, Mapping
 
 from google.protobuf.message import DecodeError
@@ -15,6 +16,7 @@ from tfstrip_core.containers.saved_closure import (
     INIT_COLLECTIONS,
     TRAIN,
     Graph,
+    local_paths,
     source,
 )
 from tfstrip_core.containers.saved_objects_write import keep
@@ -61,12 +63,16 @@ def reduced(
     meta = pb.MetaGraph()
     meta.CopyFrom(held.meta)
     graph = meta.graph_def
+    graph.ClearField("debug_info")  # the writer's source files, with their paths
     keep(graph.node, [node.name in nodes for node in graph.node])
+    local = local_paths(held)
     for node in graph.node:
         for attr in node.attr:
             if attr.key == _PLACES:
                 places = attr.value.list.s
                 keep(places, [place.removeprefix(b"loc:@").decode("utf-8", "replace") in nodes for place in places])
+            elif attr.key == "value" and node.name in local:
+                attr.value.tensor.string_val[0] = re.split(r"[/\\]", local[node.name])[-1].encode()
         keep(node.attr, [attr.key != _PLACES or bool(attr.value.list.s) for attr in node.attr])
     library = graph.library
     keep(library.function, [item.signature.name in functions for item in library.function])

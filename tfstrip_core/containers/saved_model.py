@@ -7,13 +7,12 @@ from __future__ import annotations
 
 import os
 import re
-import shutil
 from collections.abc import Collection, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
 
 from tfstrip_core import rules
-from tfstrip_core.codecs import meta_graph, object_graph, saved_model, tensor_bundle, tensor_bundle_write
+from tfstrip_core.codecs import meta_graph, object_graph, saved_layout, saved_model, tensor_bundle, tensor_bundle_write
 from tfstrip_core.codecs.protos import saved_model_pb2 as pb
 from tfstrip_core.codecs.saved_model import SavedModel
 from tfstrip_core.codecs.tensor_bundle import Entry
@@ -21,6 +20,7 @@ from tfstrip_core.codecs.window import blocks, same
 from tfstrip_core.containers import (
     named_state,
     saved_closure,
+    saved_code,
     saved_graph_write,
     saved_objects,
     saved_objects_write,
@@ -31,13 +31,11 @@ from tfstrip_core.containers.object_state import State
 from tfstrip_core.containers.saved_closure import Graph
 from tfstrip_core.containers.saved_objects import Objects
 from tfstrip_core.containers.saved_saver import Bindings
-from tfstrip_core.errors import Refused, UsageError
+from tfstrip_core.errors import Refused, UsageError, printable
 from tfstrip_core.inventory import INFERENCE, Contents, Finding, Inventory, Key, Part, Plan, Role, Scope, Tensor
 
 FORMAT = "saved-model"
 _APPLIES = re.compile(r"(Resource)?(Sparse)?Apply\w+")
-_OWN = frozenset({saved_model.PB, saved_model.TEXT, saved_model.FINGERPRINT, saved_model.KERAS})
-_FOLDERS = ("variables", saved_model.DEBUG)
 
 
 @dataclass(frozen=True, slots=True)
@@ -60,7 +58,7 @@ class _Model:
 
 def endings(path: str) -> tuple[str, ...]:
     """Return what follows the directory in the paths of the model's files, saved_model.pb first."""
-    names = sorted(saved_model.files(path), key=lambda name: (name != saved_model.PB, name))
+    names = sorted(saved_layout.files(path), key=lambda name: (name != saved_model.PB, name))
     return tuple(f"{os.sep}{name}" for name in names)
 
 
@@ -91,7 +89,8 @@ def _served(saved: SavedModel, scope: Scope) -> list[pb.MetaGraph]:
 
 def _check_asset(name: str) -> None:
     """Raise Refused for an asset elsewhere; one that is missing is missed only by what reads it."""
-    if os.path.isabs(name) or ".." in name.replace("\\", "/").split("/"):
+    outside = os.path.isabs(name) or ".." in name.replace("\\", "/").split("/") or re.match(r"\\|[A-Za-z]:", name)
+    if outside or "\0" in name:
         raise Refused(f"the SavedModel has an asset {name!r} outside its folder", "do not load this model")
 
 
@@ -188,9 +187,17 @@ def _about_files(model: _Model) -> Iterator[Finding]:
     for node in keras:
         subject = f"{saved_model.KERAS}#{node.node_path}"
         yield Finding("TFS201", subject, 0, "the arguments of compile()")
-    if os.path.isdir(os.path.join(model.saved.path, saved_model.DEBUG)):
-        message = "debug information with the absolute paths of the writer's source files"
-        yield Finding("TFS401", saved_model.DEBUG, 0, message)
+    yield from saved_code.of_keras(model.saved)
+    told = {found.subject: found for held in model.graphs for found in saved_code.of_graph(held)}
+    yield from told.values()
+    message = "debug information with the absolute paths of the writer's source files"
+    if os.path.isfile(os.path.join(model.saved.path, saved_model.DEBUG)):
+        yield Finding("TFS401", os.path.dirname(saved_model.DEBUG), 0, message)
+    if any(held.meta.graph_def.debug_info for held in model.graphs):
+        yield Finding("TFS401", saved_model.PB, 0, message)
+    for held in model.graphs:
+        for name, text in saved_closure.local_paths(held).items():
+            yield Finding("TFS401", name, 0, f"the absolute path that an asset had, {printable(text)}")
 
 
 def beside(_path: str, _target: str) -> dict[str, bytes]:
@@ -200,9 +207,9 @@ def beside(_path: str, _target: str) -> dict[str, bytes]:
 
 def check_whole(path: str) -> None:
     """Read every tensor against its checksum; raises Unreadable where one is damaged."""
-    saved = saved_model.read(path)
-    if saved.bundle:
-        tensor_bundle.check_whole(saved.bundle)
+    bundle = saved_model.variables(path)
+    if bundle:
+        tensor_bundle.check_whole(bundle)
 
 
 def _none() -> Iterator[bytes]:
@@ -236,8 +243,8 @@ def contents(path: str) -> Iterator[Contents]:
 
 def _others(path: str) -> Iterator[str]:
     """Yield the files that are copied as they are: assets, and whatever else lies in the directory."""
-    for name in saved_model.files(path):
-        if name not in _OWN and name.split(os.sep)[0] not in _FOLDERS:
+    for name in saved_layout.files(path):
+        if not saved_layout.is_own(name):
             yield name
 
 
@@ -250,7 +257,7 @@ def _file(path: str) -> Part:
 
 
 def rewrite(path: str, plan: Plan, target: str) -> list[str]:
-    """Write the SavedModel without what the plan drops to the new directory `target`."""
+    """Write the SavedModel's own files without what the plan drops to the new directory `target`."""
     model = _read(path, plan.scope)
     gone = saved_objects.numbers(plan.roots)
     message = pb.SavedModel()
@@ -278,9 +285,6 @@ def rewrite(path: str, plan: Plan, target: str) -> list[str]:
     if model.saved.keras and plan.scope.profile == "inference":
         with open(os.path.join(target, saved_model.KERAS), "xb") as file:
             file.write(_keras(model.saved.keras, gone, plan.configs))
-    for name in _others(path):
-        os.makedirs(os.path.dirname(os.path.join(target, name)), exist_ok=True)
-        shutil.copyfile(os.path.join(path, name), os.path.join(target, name))
     return list(_notes(plan, model))
 
 
@@ -324,3 +328,9 @@ def _notes(plan: Plan, model: _Model) -> Iterator[str]:
         yield "its saver restores every variable that its signatures read, which the original's did not"
     if plan.scope.profile == "serving" and model.saved.keras:
         yield "its keras_metadata.pb is left out: Keras can no longer load what only serves"
+    bundle = model.saved.bundle
+    known = {os.path.relpath(name, model.saved.path) for name in bundle.files} if bundle else set()
+    known |= {saved_model.PB, saved_model.FINGERPRINT, saved_model.KERAS, saved_model.DEBUG}
+    for name in saved_layout.files(model.saved.path):
+        if saved_layout.is_own(name) and name not in known:
+            yield f"its file {name} is left out: no loader reads it"

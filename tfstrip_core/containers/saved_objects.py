@@ -27,6 +27,7 @@ KEPT = "_kept"  # what the root calls the variables that nothing but functions l
 SIGNATURES = "signatures"
 _VALUE, _TABLE = "VARIABLE_VALUE", "table"
 _ENDINGS = ("", "-keys", "-values", "_STATE")
+_LONGEST_PATH = 300
 
 
 @dataclass(frozen=True, slots=True)
@@ -118,11 +119,24 @@ def _partners(message: pb.ObjectGraph, stored: Sequence[object_graph.Node]) -> d
         raise Refused("the SavedModel has an object that is saved by code of its own", "strip it where that is")
     partner = {0: 0}
     todo = [0]
+    # Slots whose variable is still to be met: by that, the object's number in the checkpoint and the slot.
+    waiting: dict[int, list[tuple[int, pb.Slot]]] = {}
+    theirs = {number: {(s.original, s.name): s.slot for s in node.slots} for number, node in enumerate(stored)}
     while todo:
-        while todo:
-            todo += _met(partner, list(_alike(message.nodes[todo[-1]], stored[partner[todo.pop()]])))
-        slots = [pair for number in list(partner) for pair in _slots(message.nodes[number], stored, partner, number)]
-        todo += _met(partner, slots)
+        mine = todo.pop()
+        its = partner[mine]
+        pairs = list(_alike(message.nodes[mine], stored[its]))
+        ready = waiting.pop(mine, [])
+        for slot in message.nodes[mine].slot_variables:
+            if slot.original_variable_node_id in partner:
+                ready.append((its, slot))
+            else:
+                waiting.setdefault(slot.original_variable_node_id, []).append((its, slot))
+        for holder, slot in ready:
+            other = theirs[holder].get((partner[slot.original_variable_node_id], slot.slot_name))
+            if other is not None:
+                pairs.append((slot.slot_variable_node_id, other))
+        todo += _met(partner, pairs)
     held: dict[int, int] = {}
     for mine, its in partner.items():
         if held.setdefault(its, mine) != mine and stored[its].attributes:
@@ -149,16 +163,6 @@ def _alike(node: pb.Object, other: object_graph.Node) -> Iterator[tuple[int, int
     for child in node.children:
         if child.local_name in theirs:
             yield child.node_id, theirs[child.local_name]
-
-
-def _slots(
-    node: pb.Object, stored: Sequence[object_graph.Node], partner: Mapping[int, int], number: int
-) -> Iterator[tuple[int, int]]:
-    theirs = {(slot.original, slot.name): slot.slot for slot in stored[partner[number]].slots}
-    for slot in node.slot_variables:
-        its = theirs.get((partner.get(slot.original_variable_node_id, -1), slot.slot_name))
-        if its is not None:
-            yield slot.slot_variable_node_id, its
 
 
 def _met(partner: dict[int, int], pairs: Iterable[tuple[int, int]]) -> list[int]:
@@ -212,6 +216,11 @@ class _Judge:
         self.named = {path: number for number, path in paths(held.graph).items() if held.is_function(number)}
         self.left_out = frozenset(self.named[name] for name in scope.without if name in self.named)
         self.optimizers = [n for n in range(1, len(self.nodes)) if held.identifier(n) in OPTIMIZERS]
+        self.slots: dict[int, list[str]] = {}
+        for number, node in enumerate(held.message.nodes):
+            for slot in node.slot_variables:
+                for end in {number, slot.original_variable_node_id}:
+                    self.slots.setdefault(end, []).append(slot_edge(number, slot))
         self.metrics = [n for n in range(1, len(self.nodes)) if held.identifier(n) == METRIC]
 
     def _graph(self, *, through_functions: bool) -> Graph:
@@ -240,7 +249,8 @@ class _Judge:
         """Return what goes with objects: themselves, and the edges that lead from them."""
         message = self.held.message
         leading = (edge(message, n, child.name, child.node) for n in sorted(nodes) for child in self.nodes[n].children)
-        return (*(f"#{n}" for n in sorted(nodes)), *leading)
+        slots = (text for n in sorted(nodes) for text in self.slots.get(n, ()))
+        return (*(f"#{n}" for n in sorted(nodes)), *leading, *slots)
 
     def state(self) -> State:
         """Return roles and findings."""
@@ -263,12 +273,12 @@ class _Judge:
 
     def _metrics(self, graph: Graph, proven: Collection[int]) -> Iterator[Finding]:
         stays = reachable(graph.nodes, (0,), {*self.metrics, *proven}) | (self.kept or frozenset())
-        taken: set[int] = set()
+        avoid = set(proven)
         way = paths(self.held.graph)
         for number in self.metrics:
-            nodes = reachable(graph.nodes, (number,), {*proven, *taken}) - stays
+            nodes = reachable(graph.nodes, (number,), avoid) - stays
             names = [key for n in sorted(nodes) for key in self._keys(n)]
-            taken |= nodes
+            avoid |= nodes
             if names:
                 yield self._finding("TFS102", way.get(number, f"#{number}"), nodes, "accumulators of a metric", names)
 
@@ -295,7 +305,7 @@ class _Judge:
         told: set[str] = set()
         for name, number in sorted(self.named.items()) if stays else ():
             read = {key for n in self.held.needs[number] for key in self._keys(n)} & stays
-            inner = any(name.startswith(f"{other}/") for other in self.named)  # one of its traces
+            inner = any(way in self.named for way in _leading(name))  # one of its traces
             if read and not inner and number not in self.left_out:
                 message = f"reads or writes {len(read)} variables of an optimizer, which stay with it"
                 yield self._finding("TFS203", name, (), message, sorted(read - told))
@@ -324,15 +334,15 @@ class _Judge:
             made = self._finding(found.rule, found.subject, nodes, found.message, names)
             yield replace(made, pairs=found.pairs, opaque=False)
         message = self.held.message
-        places = {n for n, node in enumerate(message.nodes) if is_empty(node) or is_holder(message, n)}
-        gone = set(range(len(self.nodes))) - kept - places
+        blank = places(message)
+        gone = set(range(len(self.nodes))) - kept - blank
         rest = [name for name in self.tensors if name not in stays | claimed]
         if gone:
             found = self._finding("TFS202", "/", gone, "what no signature reaches", rest)
             held = tuple(
                 edge(message, 0, child.name, child.node)
                 for child in self.nodes[0].children
-                if child.name != SIGNATURES and child.node not in places
+                if child.name != SIGNATURES and child.node not in blank
             )
             told = tuple(f"#{n}/keras" for n in kept)
             yield replace(found, roots=(*found.roots, *held, *told))
@@ -344,30 +354,47 @@ def edge(message: pb.ObjectGraph, holder: int, name: str, node: int) -> str:
     return f"#{node}/held by {holder} as {'an item' if item else name}"
 
 
+def slot_edge(holder: int, slot: pb.Slot) -> str:
+    """Return what an optimizer's statement about a slot is called; it goes with any of the three."""
+    return f"#{slot.slot_variable_node_id}/slot {holder} {slot.original_variable_node_id} {slot.slot_name}"
+
+
+def _leading(path: str) -> Iterator[str]:
+    """Yield the paths of what a path leads through."""
+    while path := path.rpartition("/")[0]:
+        yield path
+
+
 def numbers(roots: Iterable[str]) -> set[int]:
     """Return the objects among a finding's roots."""
     return {int(root[1:]) for root in roots if root.startswith("#") and "/" not in root}
 
 
 def paths(graph: Graph) -> dict[int, str]:
-    """Return the shortest way to each object that the root leads to."""
+    """Return the shortest way to each object that the root leads to, from where its last part is not too long."""
     found, todo = {0: ""}, [0]
     for number in todo:
+        way = found[number] if len(found[number]) < _LONGEST_PATH else f"#{number}"
         for child in graph.nodes[number].children:
             if child.node not in found:
-                found[child.node] = f"{found[number]}/{child.name}".lstrip("/")
+                found[child.node] = f"{way}/{child.name}".lstrip("/")
                 todo.append(child.node)
     return found
 
 
-def is_holder(message: pb.ObjectGraph, number: int) -> bool:
-    """Return whether an object is one that only leads the way to variables: a strip made it."""
-    names = [child.local_name for child in message.nodes[0].children if child.node_id == number]
-    node = message.nodes[number]
+def places(message: pb.ObjectGraph) -> frozenset[int]:
+    """Return the objects that say nothing: empty ones, and those that only lead the way, as a strip makes them."""
+    names: dict[int, list[str]] = {}
+    for child in message.nodes[0].children:
+        names.setdefault(child.node_id, []).append(child.local_name)
+    held = [number for number, known in names.items() if len(known) == 1 and known[0].startswith(KEPT)]
+    empty = {number for number, node in enumerate(message.nodes) if is_empty(node)}
+    return frozenset(empty.union(number for number in held if _only_leads(message.nodes[number])))
+
+
+def _only_leads(node: pb.Object) -> bool:
     return (
-        len(names) == 1
-        and names[0].startswith(KEPT)
-        and node.user_object.identifier == GENERIC
+        node.user_object.identifier == GENERIC
         and not node.dependencies
         and [child.local_name for child in node.children] == [f"v{place}" for place in range(len(node.children))]
     )

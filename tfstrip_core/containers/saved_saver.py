@@ -21,7 +21,7 @@ _IMPORT = "LookupTableImportV2"
 _PASSING = frozenset({"Identity", "Reshape", "ReadVariableOp", "DisableCopyOnRead", "RefIdentity"})
 _SAVES = frozenset({"SaveV2", "SaveSlices"})
 _DEPTH = 8
-_STEPS = 20_000_000
+_STEPS = 2_000_000
 
 # A node's output, followed to where it comes from: ("node", its name, "") or ("saved", key, slice).
 Value = tuple[str, str, str]
@@ -64,7 +64,8 @@ class _Tracer:
         self.held = held
         self.bodies: dict[str, dict[str, Node]] = {}
         self.steps = 0
-        self.constants: dict[tuple[str, str], tuple[bytes, ...]] = {}
+        self.telling = _telling(held)
+        self.constants: dict[tuple[str, str], tuple[str, ...]] = {}
 
     def identity(self, name: str) -> tuple[str, str]:
         """Return what tells a variable or table from others: its container and shared name."""
@@ -105,8 +106,9 @@ class _Tracer:
         if (scope, name) not in self.constants:
             constant = (self.body(scope) if scope else self.held.nodes).get(name)
             found = [item.value.tensor for item in constant.attr if item.key == "value"] if constant else []
-            self.constants[scope, name] = tuple(meta_graph.strings(found[0])) if found else ()
-        return tuple(text.decode("utf-8", "surrogateescape") for text in self.constants[scope, name])
+            values = meta_graph.strings(found[0]) if found else []
+            self.constants[scope, name] = tuple(text.decode("utf-8", "surrogateescape") for text in values)
+        return self.constants[scope, name]
 
     def reaching(self, name: str) -> frozenset[str]:
         return self.held.ancestors([meta_graph.output(name)[0]])
@@ -122,8 +124,8 @@ class _Tracer:
             if self.steps > _STEPS:
                 raise _lie("has functions that call each other without end")
             yield node, scope, given
-            called = function_of(node)
-            if node.op in CALLS and called in self.held.functions:
+            called = function_of(node) if node.op in CALLS else ""
+            if called in self.telling:
                 inputs = [text for text in node.input if not text.startswith("^")]
                 arguments = [item.name for item in self.held.functions[called].signature.input_arg]
                 inner = {
@@ -132,6 +134,23 @@ class _Tracer:
                     if (value := self.value(text, scope, given))
                 }
                 yield from self.walk(self.body(called).values(), called, inner, depth + 1)
+
+
+def _telling(held: Graph) -> frozenset[str]:
+    """Return the functions in which, at any depth, a variable gets a value or is saved."""
+    callers: dict[str, list[str]] = {}
+    for name, called in held.calls.items():
+        for other in called:
+            callers.setdefault(other, []).append(name)
+    ops = {*meta_graph.ASSIGNS, *_SAVES, _IMPORT}
+    todo = [name for name, function in held.functions.items() if any(node.op in ops for node in function.node_def)]
+    found = set(todo)
+    while todo:
+        for name in callers.get(todo.pop(), ()):
+            if name not in found:
+                found.add(name)
+                todo.append(name)
+    return frozenset(found)
 
 
 def _of_function(text: str) -> tuple[str, int]:
@@ -254,16 +273,15 @@ def _chosen(
     entries: Mapping[str, Entry],
 ) -> Iterator[tuple[str, Restores]]:
     """Yield each handle with one answer: Keras's mixed precision has two objects for one variable, of one content."""
-    every: dict[tuple[str, str], list[Restores]] = {}
+    every: dict[tuple[str, str], dict[Restores, str]] = {}
     for name, restores in found:
-        every.setdefault(trace.identity(name), []).append(restores)
-    for name, _ in found:
-        who = trace.identity(name)
-        best = restored[who] if restored.get(who) in every[who] else every[who][0]
-        for other in every[who]:
+        every.setdefault(trace.identity(name), {}).setdefault(restores, name)
+    for who, answers in every.items():
+        best = restored[who] if restored.get(who) in answers else next(iter(answers))
+        for other, name in answers.items():
             if other != best:
                 _duplicates(name, best, other, entries)
-        yield name, best
+        yield next(iter(answers.values())), best
 
 
 def _duplicates(name: str, one: Restores, other: Restores, entries: Mapping[str, Entry]) -> dict[str, str]:

@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import os
+import tempfile
 from collections.abc import Collection, Iterable, Sequence
 from dataclasses import dataclass
 from dataclasses import replace as with_values
 
 from tfstrip_core import replace, signals
-from tfstrip_core.containers import averages
+from tfstrip_core.containers import SAVED_MODEL, average_values
 from tfstrip_core.discover import discover, expand
 from tfstrip_core.errors import CannotReplace, TfstripError, UsageError, printable
 from tfstrip_core.inventory import Artifact, Inventory, Profile
@@ -84,7 +85,14 @@ def survey(paths: Sequence[str], output: str) -> list[Inventory]:
 
     One that cannot be stripped says why in its message.
     """
-    return [examine(found) for found in discover(paths) if not _is_within(found.path, output)]
+    found = [examine(item) for item in discover(paths) if not _is_within(item.path, output)]
+    folders = [item.path for item in found if item.format == SAVED_MODEL]
+    return [item for item in found if not (item.verdict == "not-a-model" and _lies_in(item.path, folders))]
+
+
+def _lies_in(path: str, folders: Iterable[str]) -> bool:
+    """Return whether a file is one of those that come along with a model in its own directory."""
+    return any(_is_within(path, folder) for folder in folders)
 
 
 @dataclass(frozen=True, slots=True)
@@ -107,7 +115,7 @@ def plan(inventories: Sequence[Inventory], *, ema: Ema = "", also: Collection[st
         more = [f"and {len(bad) - _SHOWN} more"] if len(bad) > _SHOWN else []
         listed = ", ".join([*bad[:_SHOWN], *more])
         raise UsageError(f"not every match can be stripped: {listed}", "nothing was written")
-    packed = {item.path for item in inventories if len(files(item.path)) > 1}
+    packed = {item.path for item in inventories if item.format == SAVED_MODEL or len(files(item.path)) > 1}
     names = asset_names({item.path: _title(item.path) + SUFFIX * (item.path in packed) for item in inventories})
     jobs = [Job(item, names[item.path], Choices(ema, _keys(item, also)), item.path in packed) for item in inventories]
     for key in set(also) - {key for job in jobs for key in job.choices.also}:
@@ -125,7 +133,7 @@ def plan(inventories: Sequence[Inventory], *, ema: Ema = "", also: Collection[st
 
 def _title(path: str) -> str:
     """Return what a model is called: for a checkpoint without a name of its own, its folder's name."""
-    return os.path.basename(os.path.dirname(os.path.abspath(path)) if os.path.basename(path) == ".index" else path)
+    return os.path.basename(os.path.abspath(os.path.dirname(path) if os.path.basename(path) == ".index" else path))
 
 
 def _matter(inventory: Inventory) -> str:
@@ -145,7 +153,7 @@ def _keys(inventory: Inventory, also: Collection[str]) -> list[str]:
 
 def _asks(inventory: Inventory, also: Collection[str]) -> bool:
     """Whether the model holds averages that only the user can decide about, by their values where need be."""
-    if not any(averages.needs_values(finding, also) for finding in inventory.findings):
+    if not any(average_values.needs_values(finding, also) for finding in inventory.findings):
         return False
     return any(finding.rule == "TFS106" for finding in settled(inventory.path, _keys(inventory, also)).findings)
 
@@ -159,6 +167,12 @@ def make(jobs: Sequence[Job], output: str, profile: Profile = "inference") -> Bu
     for path in outputs(jobs, output):
         if os.path.isdir(path):
             raise UsageError(f"output-dir: {printable(path)} is a directory", "remove it, or name another output-dir")
+    for job in jobs:
+        if job.inventory.format == SAVED_MODEL and _is_within(output, job.inventory.path):
+            raise UsageError(
+                f"output-dir: {printable(output)} lies in the model {printable(job.inventory.path)}",
+                "move the model into a folder of its own",
+            )
     try:
         os.makedirs(output, exist_ok=True)
         return _make(jobs, output, profile)
@@ -200,10 +214,14 @@ def _one(job: Job, folder: str, output: str, profile: Profile) -> Artifact:
         sources = files(source)
         seen = replace.stamps("", sources)
         digests = tuple((path, checksums.sha256(path)) for path in sources)
-        model = built.removesuffix(SUFFIX) if job.packed else built
-        result = strip(source, model, profile=profile, ema=job.choices.ema, also=job.choices.also)
-        if job.packed:
-            _pack(model, built)
+        # A folder of its own: the state file beside a checkpoint is neither an artifact nor the next checkpoint's.
+        with tempfile.TemporaryDirectory(prefix="result-", dir=os.path.dirname(folder)) as alone:
+            model = os.path.join(alone, job.name.removesuffix(SUFFIX) if job.packed else job.name)
+            result = strip(source, model, profile=profile, ema=job.choices.ema, also=job.choices.also)
+            if job.packed:
+                _pack(model, built)
+            else:
+                os.rename(model, built)
         if replace.stamps("", sources) != seen:
             raise CannotReplace("it changed while it was being stripped", "run it again")
     except TfstripError as error:
@@ -213,13 +231,12 @@ def _one(job: Job, folder: str, output: str, profile: Profile) -> Artifact:
 
 
 def _pack(model: str, target: str) -> None:
-    """Pack a model of several files, with the state file that a checkpoint has beside it."""
-    beside = os.path.join(os.path.dirname(model), "checkpoint")
+    """Pack a model of several files, a SavedModel in a folder, a checkpoint with the state file beside it."""
+    folder = os.path.dirname(model)
+    beside = os.path.join(folder, "checkpoint")
     made = [*files(model), *([beside] if os.path.isfile(beside) else [])]
-    pack(made, target)
+    pack(made, target, folder)
     replace.open_mode(target)
-    for file in made:
-        os.unlink(file)
 
 
 def _write(folder: str, name: str, text: str) -> None:

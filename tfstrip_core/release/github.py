@@ -1,80 +1,34 @@
 """Attaching artifacts to a GitHub release: a draft first, every asset compared with ours, published last.
 
-The only module that talks to a network (retries helps it to). Nothing is created before everything that can be
-checked has been, and what an interrupted run leaves is a draft that the next run completes. What the API answers is
-not trusted: the token goes to the API's own hosts only, and an odd answer is one sentence.
+The only module that talks to a network, with transfer, which sends and reads back, and retries. Nothing is created
+before everything that can be checked has been, and what an interrupted run leaves is a draft that the next run
+completes. What the API answers is not trusted: an odd answer is one sentence.
 """
 
 from __future__ import annotations
 
-import hashlib
 import logging
 import os
 import re
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass, field
-from functools import partial
-from typing import Any, TypeVar
-from urllib.parse import urlsplit
+from dataclasses import dataclass
 
 import github
 import requests
-from github.GithubObject import GithubObject, NotSet
+from github.GithubObject import NotSet
 from github.GitRelease import GitRelease
-from github.GitReleaseAsset import GitReleaseAsset
-from github.PaginatedList import PaginatedList
-from github.Repository import Repository
 
 from tfstrip_core import signals
 from tfstrip_core.errors import CannotPublish, UsageError, printable
 from tfstrip_core.release import checksums, retries
+from tfstrip_core.release.transfer import ADDRESS, TIMEOUT, Asset, Hub, Place, every, held, same, upload
 
 SIZE_LIMIT = 2 << 30  # an asset of exactly 2 GiB is refused
 MOST_ASSETS = 1000
-_MOST_PAGES = 100
-_TIMEOUT = 120  # seconds without a byte
 _BETWEEN_WRITES = 1.0  # seconds, as GitHub asks of its clients
-_BLOCK = 1 << 20
-# Nothing in it that two readers of addresses could take for different hosts.
-_ADDRESS = re.compile(r"https?://[\w.-]+(:\d{1,5})?(/[\w./-]*)?", re.ASCII)
 # What PyGithub raises for answers that it does not understand, besides its own exceptions.
 _ODD = (github.BadAttributeException, AssertionError, AttributeError, LookupError, RuntimeError, TypeError, ValueError)
-
-_T = TypeVar("_T", bound=GithubObject)
-
-
-@dataclass(frozen=True, slots=True)
-class Asset:
-    """A file to attach: its base name is the asset's, `size` is in bytes, `sha256` in hex."""
-
-    path: str
-    size: int
-    sha256: str
-
-    @property
-    def name(self) -> str:
-        """Name in the release."""
-        return os.path.basename(self.path)
-
-
-@dataclass(frozen=True, slots=True)
-class Place:
-    """Where to publish: `commit` is what the tag will name where it does not exist yet ("": the tag exists)."""
-
-    api: str
-    repository: str
-    tag: str
-    commit: str = ""
-
-
-@dataclass(frozen=True, slots=True)
-class Hub:
-    """A repository that answers to a token."""
-
-    place: Place
-    repository: Repository
-    token: str = field(repr=False)
 
 
 @dataclass(frozen=True, slots=True)
@@ -103,7 +57,7 @@ def place(tag: str, environment: Mapping[str, str]) -> Place:
     if not re.fullmatch(r"[\w.-]+/[\w.-]+", repository, re.ASCII):
         raise UsageError("there is a tag to release, and GITHUB_REPOSITORY names no repository", "run in a workflow")
     api = environment.get("GITHUB_API_URL") or "https://api.github.com"
-    if not _ADDRESS.fullmatch(api):
+    if not ADDRESS.fullmatch(api):
         raise UsageError(f"GITHUB_API_URL is {api!r}, which is no address", "correct it")
     exists = environment.get("GITHUB_REF") == f"refs/tags/{tag}"
     return Place(api.rstrip("/"), repository, tag, "" if exists else environment.get("GITHUB_SHA", ""))
@@ -143,7 +97,7 @@ def connect(place: Place, token: str) -> Iterator[Hub]:
         client = github.Github(
             auth=github.Auth.Token(token),
             base_url=place.api,
-            timeout=_TIMEOUT,
+            timeout=TIMEOUT,
             retry=None,  # its retries would send an upload again whose remains block the name
             per_page=100,
             seconds_between_requests=None,
@@ -173,7 +127,7 @@ def attach(hub: Hub, wanted: Sequence[Asset], *, draft: bool) -> Attached:
             missing = _missing(hub, release, wanted)  # another job may have been quicker
         for asset in missing:
             signals.obey()
-            _upload(hub, release, asset)
+            upload(hub, release, asset)
         _compare(hub, release, wanted, missing)
         if release.draft and not draft:
             signals.obey()
@@ -189,26 +143,15 @@ def _find(hub: Hub) -> GitRelease | None:
     try:
         return retries.insist(lambda: hub.repository.get_release(tag))
     except github.UnknownObjectException:
-        found = [release for release in _all(hub.repository.get_releases()) if release.tag_name == tag]
+        found = [release for release in every(hub.repository.get_releases()) if release.tag_name == tag]
         return min(found, key=lambda release: release.id, default=None)
-
-
-def _all(listing: PaginatedList[_T]) -> list[_T]:
-    """Return a whole list, page by page until one is empty: what the API calls the next page may have no end."""
-    found: list[_T] = []
-    for number in range(_MOST_PAGES):
-        page = retries.insist(partial(listing.get_page, number))
-        if not page:
-            break
-        found += page
-    return found
 
 
 def _missing(hub: Hub, release: GitRelease, wanted: Sequence[Asset]) -> list[Asset]:
     """Return what the release lacks; remains of broken uploads do not count. Raises CannotPublish for a clash."""
-    there = _held(release)
+    there = held(release)
     for asset in wanted:
-        if asset.name in there and not _same(hub, there[asset.name], asset):
+        if asset.name in there and not same(hub, there[asset.name], asset):
             raise CannotPublish(
                 f"release {release.tag_name} holds another {asset.name}",
                 "delete it there if this one is right, or attach to another tag; nothing was uploaded",
@@ -225,51 +168,6 @@ def _missing(hub: Hub, release: GitRelease, wanted: Sequence[Asset]) -> list[Ass
             "attach to several releases; nothing was uploaded",
         )
     return missing
-
-
-def _held(release: GitRelease) -> dict[str, GitReleaseAsset]:
-    return {asset.name: asset for asset in _all(release.get_assets()) if asset.state == "uploaded"}
-
-
-def _same(hub: Hub, there: GitReleaseAsset, asset: Asset) -> bool:
-    """Whether an uploaded asset has our bytes: by GitHub's own digest, or where it has none by reading it back."""
-    if there.size != asset.size:
-        return False
-    kind, _, digest = (there.digest or "").lower().partition(":")
-    if kind != "sha256":
-        digest = retries.insist(lambda: _read_back(hub, there.id, asset.size))
-    return digest == asset.sha256
-
-
-def _read_back(hub: Hub, number: int, size: int) -> str:
-    """Return the SHA-256 of the stored asset's first `size` bytes; the storage behind the API gets no token."""
-    accept = {"Accept": "application/octet-stream"}
-    answer = requests.get(
-        f"{hub.place.api}/repos/{hub.place.repository}/releases/assets/{number:d}",
-        headers={**accept, "Authorization": f"Bearer {hub.token}"},
-        auth=_as_it_is,
-        timeout=_TIMEOUT,
-        allow_redirects=False,
-        stream=True,
-    )
-    if answer.is_redirect:
-        answer.close()
-        target = answer.headers["Location"]
-        answer = requests.get(target, headers=accept, auth=_as_it_is, timeout=_TIMEOUT, stream=True)
-    with answer:
-        answer.raise_for_status()
-        digest, left = hashlib.sha256(), size
-        for block in answer.iter_content(_BLOCK):
-            digest.update(block[:left])
-            left -= len(block[:left])
-            if not left:
-                break
-    return digest.hexdigest()
-
-
-def _as_it_is(request: requests.PreparedRequest) -> requests.PreparedRequest:
-    """Keep a request's headers: without this, passwords of a .netrc would replace the token."""
-    return request
 
 
 def _create(hub: Hub) -> GitRelease:
@@ -290,77 +188,14 @@ def _create(hub: Hub) -> GitRelease:
     return first
 
 
-def _upload(hub: Hub, release: GitRelease, asset: Asset) -> None:
-    """Send one file, again if that breaks; what is in the way of its name is waited for, then removed.
-
-    What our own broken try left is removed at once. What was there before may be another job's upload that is under
-    way: it has as long as there are pauses.
-    """
-    broken = False
-    for pause in (*retries.PAUSES, None):
-        try:
-            _send(hub, release, asset)
-        except (github.GithubException, requests.RequestException) as error:
-            taken = _is_taken(error)
-            wait = 0.0 if taken else retries.wait(error)
-            if wait is None or pause is None:
-                raise
-            retries.rest(max(pause, wait))
-            left = next((item for item in _all(release.get_assets()) if item.name == asset.name), None)
-            if left is not None and left.state == "uploaded":
-                return  # the try arrived after all, or another job was quicker: _compare tells
-            broken = broken or not taken
-            if left is not None and (broken or pause == retries.PAUSES[-1]):
-                left.delete_asset()
-        else:
-            return
-
-
-def _is_taken(error: Exception) -> bool:
-    return isinstance(error, github.GithubException) and error.status == 422 and "already_exists" in str(error.data)
-
-
-def _send(hub: Hub, release: GitRelease, asset: Asset) -> None:
-    """Post the file where the release says. Not PyGithub's way, which waits for another host without a limit."""
-    address = release.upload_url.partition("{")[0]
-    api, there = urlsplit(hub.place.api), urlsplit(address)
-    own = (api.hostname or "").removeprefix("api.")
-    known = there.scheme == api.scheme and there.port == api.port and there.hostname in (api.hostname, f"uploads.{own}")
-    if not (known and _ADDRESS.fullmatch(address)):
-        raise ValueError("the API names an upload address that is not its own")
-    with open(asset.path, "rb") as file:
-        answer = requests.post(
-            address,
-            params={"name": asset.name},
-            data=file,
-            headers={
-                "Authorization": f"Bearer {hub.token}",
-                "Content-Type": "application/octet-stream",
-                "Accept": "application/vnd.github+json",
-            },
-            auth=_as_it_is,
-            timeout=_TIMEOUT,
-            allow_redirects=False,
-        )
-    if answer.status_code != 201:
-        raise github.GithubException(answer.status_code, _json(answer), dict(answer.headers.lower_items()))
-
-
-def _json(answer: requests.Response) -> Any:
-    try:
-        return answer.json()
-    except ValueError:
-        return {}
-
-
 def _compare(hub: Hub, release: GitRelease, wanted: Sequence[Asset], sent: Sequence[Asset]) -> None:
     """Read the list of assets afresh; raise CannotPublish unless each of ours is there with our bytes.
 
     What this run sent and GitHub stored otherwise is removed: in a published release everybody could get it.
     """
-    there = _held(release)
+    there = held(release)
     for asset in wanted:
-        if asset.name not in there or not _same(hub, there[asset.name], asset):
+        if asset.name not in there or not same(hub, there[asset.name], asset):
             state = "is not complete" if asset.name not in there else "has other bytes than were sent"
             if asset.name in there and asset in sent:
                 there[asset.name].delete_asset()

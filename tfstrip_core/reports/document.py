@@ -43,6 +43,7 @@ def model(inventory: Inventory) -> dict[str, Any]:
             {"name": t.name, "dtype": t.dtype, "shape": list(t.shape), "bytes": t.bytes, "role": t.role}
             for t in inventory.tensors
         ],
+        "notes": list(inventory.notes),
     }
 
 

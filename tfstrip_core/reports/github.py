@@ -56,8 +56,7 @@ def lines(inventories: Iterable[Inventory], *, pointers_fail: bool = False) -> I
             rule = RULES[found.rule]
             if not rule.note:
                 level = "error" if rule.fails else "warning"
-                remedy = f"fix: {text.fix(inventory)}" if rule.fails else rule.remedy
-                yield _finding(level, path, found, remedy)
+                yield _finding(level, path, found, text.remedy(inventory, found))
 
 
 def _finding(level: str, path: str, found: Finding, remedy: str) -> str:

@@ -110,7 +110,7 @@ def _checked(inventories: Sequence[Inventory]) -> Iterator[str]:
         yield "| --- | ---: | ---: | --- |"
         for item in failing:
             sizes = f"{item.bytes:,} | {item.residue_bytes:,}"
-            yield f"| {_name(item.path)} | {sizes} | {_name(text.fix(item))} |"
+            yield f"| {_name(item.path)} | {sizes} | {_name(text.fix(item) or text.no_fix(item))} |"
         yield ""
         for line in text.about_averages(failing):
             yield from (line, "")

@@ -9,7 +9,8 @@ from collections.abc import Iterator, Sequence
 
 from tfstrip_core import rules
 from tfstrip_core.errors import printable
-from tfstrip_core.inventory import Comparison, Finding, Inventory, StripResult
+from tfstrip_core.inventory import Comparison, Finding, Inventory, Plan, StripResult
+from tfstrip_core.plan import ema_ways, leaves_a_weight
 from tfstrip_core.rules import RULES
 
 # So many files get a command of their own; a longer list is for the machine-readable output.
@@ -46,6 +47,12 @@ def problem(inventory: Inventory) -> str:
     return f"{shown(inventory.path)}: {inventory.verdict}: {inventory.message}"
 
 
+def notes(inventory: Inventory) -> Iterator[str]:
+    """Yield what the user should know of a model besides its findings."""
+    for note in inventory.notes:
+        yield f"{shown(inventory.path)}: {printable(note)}"
+
+
 def read(inventory: Inventory) -> str:
     """Return one line about a model that was read, or the sentence about one that could not be."""
     if inventory.message:
@@ -60,12 +67,40 @@ def less(before: int, after: int) -> str:
 
 
 def fix(inventory: Inventory, ema: str = "") -> str:
-    """Return the command that strips the model, with every KEY, and with what `ema` decides."""
+    """Return the command that strips the model, with every KEY, and with what `ema` decides.
+
+    Return "" where no weight would be left then, so that strip would refuse.
+    """
+    gone = [found for found in inventory.findings if RULES[found.rule].stripped or found.rule == "TFS107"]
+    if not leaves_a_weight(inventory, Plan(drop=tuple(gone))):
+        return ""
     keys = [found.subject for found in inventory.findings if found.rule == "TFS107"]
     words = ["tfstrip", "strip", "--in-place", *(word for key in keys for word in ("--also", key))]
     words += ["--ema", ema] if ema else []
-    path = inventory.path
+    return _command(words, inventory.path)
+
+
+def way_out(inventory: Inventory) -> str:
+    """Return the fix, or why there is none."""
+    command = fix(inventory)
+    return f"fix: {command}" if command else no_fix(inventory)
+
+
+def no_fix(inventory: Inventory) -> str:
+    """Return what to tell where no command would help."""
+    what = _command(["tfstrip", "inspect"], inventory.path)
+    return f"no fix: no weight would be left without all that; {what} shows what there is"
+
+
+def _command(words: Sequence[str], path: str) -> str:
     return " ".join(map(quoted, [*words, *(["--"] if path.startswith("-") else []), path]))
+
+
+def remedy(inventory: Inventory, found: Finding) -> str:
+    """Return what to do about one finding."""
+    if RULES[found.rule].fails:
+        return way_out(inventory)
+    return f"run tfstrip strip with {ema_ways([found])}" if found.rule == "TFS106" else RULES[found.rule].remedy
 
 
 def quoted(word: str) -> str:
@@ -82,16 +117,24 @@ def summary(inventories: Sequence[Inventory]) -> str:
     """Return what a check comes to, in one line."""
     models = [inventory for inventory in inventories if inventory.format and not inventory.message]
     unread = len([inventory for inventory in inventories if inventory.verdict not in _READ])
-    residue = [inventory for inventory in models if inventory.verdict == "residue"]
+    residue = [inventory for inventory in models if _holds_residue(inventory)]
     lost, whole = sum(inventory.residue_bytes for inventory in residue), sum(inventory.bytes for inventory in models)
     share = f"{lost * 100 // whole}" if whole and lost * 100 >= whole else "<1"
     parts = [f"{len(residue)} with residue, {lost:,} of {whole:,} bytes ({share} %)"] if residue else []
+    paths = sum(any(found.rule == "TFS401" for found in inventory.findings) for inventory in models)
+    parts += [f"{paths} with local paths, which strip removes"] if paths else []
     undecided = sum(any(found.rule in ("TFS107", "TFS108") for found in inventory.findings) for inventory in models)
     parts += [f"{undecided} with suspected or undecided state"] if undecided else []
     parts = parts or (["no residue"] if models else [])
     parts += [f"{unread} not read"] if unread else []
     checked = f"{len(models)} model{'' if len(models) == 1 else 's'} checked" if models else "no model found"
     return ": ".join([checked, "; ".join(parts)]) if parts else checked
+
+
+def _holds_residue(inventory: Inventory) -> bool:
+    """Return whether strip takes anything out of the model but the paths of a machine, which are no tensors'."""
+    stripped = [found for found in inventory.findings if RULES[found.rule].stripped]
+    return any(found.rule != "TFS401" or found.bytes for found in stripped)
 
 
 def check_lines(inventories: Sequence[Inventory]) -> Iterator[str]:
@@ -104,7 +147,7 @@ def check_lines(inventories: Sequence[Inventory]) -> Iterator[str]:
     yield summary(inventories)
     failing = [inventory for inventory in models if rules.fails(inventory.findings)]
     for inventory in failing[:_COMMANDS]:
-        yield f"fix: {fix(inventory)}"
+        yield way_out(inventory)
     yield from about_averages(failing)
     if len(failing) > _COMMANDS:
         yield f"and {len(failing) - _COMMANDS} more: tfstrip check --json lists them, the tfstrip-fix hook strips them"
@@ -112,8 +155,13 @@ def check_lines(inventories: Sequence[Inventory]) -> Iterator[str]:
 
 def about_averages(inventories: Sequence[Inventory]) -> Iterator[str]:
     """Yield what to add to the commands above where a model may hold averages."""
-    if any(found.rule == "TFS106" for inventory in inventories for found in inventory.findings):
-        yield "if strip asks about averages: --ema drop serves the weights as they are, --ema apply the averages"
+    averages = [found for inventory in inventories for found in inventory.findings if found.rule == "TFS106"]
+    sure = sum(bool(found.pairs) for found in averages)
+    if averages:
+        apply = ", --ema apply the averages" + (
+            ", where it is certain of which weights" if sure < len(averages) else ""
+        )
+        yield f"if strip asks about averages: --ema drop serves the weights as they are{apply if sure else ''}"
 
 
 def inspect_lines(inventory: Inventory) -> Iterator[str]:
@@ -145,7 +193,9 @@ def strip_lines(result: StripResult) -> Iterator[str]:
     for rule in sorted({item.rule for item in result.removed}):
         items = [item for item in result.removed if item.rule == rule]
         subjects = ", ".join(sorted({printable(item.subject) for item in items}))
-        yield f"  removed {rule} {RULES[rule].name}: {subjects}: {size(sum(item.bytes for item in items))}"
+        total = sum(item.bytes for item in items)
+        gone = f": {size(total)}" if total or rule != "TFS401" else ""  # paths in a file beside the model
+        yield f"  removed {rule} {RULES[rule].name}: {subjects}{gone}"
     yield f"  proof: {result.proof.kept_tensors} tensors kept, {size(result.proof.kept_bytes)} equal"
 
 
@@ -180,9 +230,29 @@ def verify_lines(result: Comparison) -> Iterator[str]:
         yield f"{paths}: {difference}"
 
 
+def replaced(old: Sequence[str], known: Sequence[str], new: Sequence[str]) -> Iterator[str]:
+    """Yield how the `old` files of a model come back that were replaced by `new` ones; git had the `known` ones."""
+    if known == old:
+        yield f"until you git add it, the old one comes back with {restore(*old)}"
+    elif known:
+        gone = ", ".join(printable(os.path.basename(file)) for file in old if file not in known)
+        yield f"git does not have all of the old one: {gone} cannot come back"
+    else:
+        yield "git does not have the old one, it is gone"
+    if known and len(old) > 1:
+        yield f"to keep the new one: {add(*changed(old, known, new))}"
+
+
+def changed(old: Sequence[str], known: Sequence[str], new: Sequence[str]) -> Iterator[str]:
+    """Yield the files to tell git of: the new ones, and of the old ones those that are there or that git had."""
+    # git add knows of no file that is gone and that git never had
+    yield from dict.fromkeys([*new, *(file for file in old if os.path.lexists(file) or file in known)])
+
+
 def restore(*paths: str) -> str:
-    """Return the command that brings replaced files, which lie beside each other, back out of git."""
-    folder, names = os.path.dirname(paths[0]), [os.path.basename(path) for path in paths]
+    """Return the command that brings replaced files, which lie beside the first or below, back out of git."""
+    folder = os.path.dirname(paths[0])
+    names = [os.path.relpath(path, folder or ".") for path in paths]
     return _git(["-C", folder] if folder else [], "restore", names)
 
 

@@ -34,7 +34,12 @@ def examine(found: Found) -> Inventory:
     except TfstripError as error:
         format_ = found.kind if error.verdict != "not-a-model" else ""
         return Inventory(
-            found.path, format_, cast("Verdict", error.verdict), message=str(error), bytes=_size(found.file)
+            found.path,
+            format_,
+            cast("Verdict", error.verdict),
+            message=str(error),
+            bytes=_size(found.file),
+            notes=found.notes,
         )
 
 
@@ -42,12 +47,12 @@ def _read(found: Found) -> Inventory:
     if found.error:
         raise found.error
     if not found.kind:
-        raise NotAModel("this is no TensorFlow or Keras model", "nothing to do")
+        raise NotAModel("this is no TensorFlow or Keras model", "name a model, a checkpoint by its prefix, or a folder")
     try:
         inventory = containers.container(found.kind).inventory(found.file)
     except OSError as error:
         raise Unreadable(f"cannot be read ({error.strerror or error})", "check its permissions") from None
-    return inventory if found.path == found.file else replace(inventory, path=found.path)
+    return replace(inventory, path=found.path, notes=found.notes)
 
 
 def _size(path: str) -> int:

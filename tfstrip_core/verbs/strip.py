@@ -10,9 +10,11 @@ from contextlib import suppress
 from dataclasses import replace as with_values
 from typing import TYPE_CHECKING
 
-from tfstrip_core import containers, replace, signals
+from tfstrip_core import containers, journal, replace, signals
+from tfstrip_core.beside import without_ending
+from tfstrip_core.codecs import saved_layout
 from tfstrip_core.codecs.window import blocks, same
-from tfstrip_core.containers import averages
+from tfstrip_core.containers import average_values
 from tfstrip_core.discover import Found, look
 from tfstrip_core.errors import (
     CannotReplace,
@@ -82,15 +84,15 @@ def strip(
 
 def _strip(found: Found, target: str | None, choices: Choices, force: bool) -> StripResult:
     source, container = found.file, containers.container(found.kind)
-    endings = container.endings(source)
-    if target is None and replace.is_directory(endings):
-        raise UsageError("--in-place does not replace directories yet", "write to another one with -o")
+    every = container.endings(source)
+    size = replace.total(replace.stamps(source, every))
+    endings = _replaced(every) if target is None else every
     if target is None:
-        replace.check_in_place(source + ending for ending in endings)
+        replace.check_in_place(replace.every(source, endings))
     else:
+        _check_name(found, target)
         replace.check_target(source, target, endings, force)
     seen = replace.stamps(source, endings)
-    size = replace.total(seen)
     # Before any value is judged or copied: damage is told as what it is, and HDF5's library can crash on it.
     container.check_whole(source)
     inventory = settled(found, choices.also, choices.scope)
@@ -98,30 +100,74 @@ def _strip(found: Found, target: str | None, choices: Choices, force: bool) -> S
     planned = plan(inventory, choices)
     if target is None and not planned.drop:
         proof = _prove(found, found, planned)
-        return _result(inventory, planned, found.path, found.path, size, size, proof, changed=False)
+        result = _result(inventory, planned, found.path, found.path, size, size, proof, changed=False)
+        return with_values(result, notes=found.notes)
     destination = source if target is None else target
-    with replace.workshop(replace.beside(destination, endings)) as folder, ThreadPoolExecutor() as meanwhile:
+    others = target is not None or not replace.is_directory(endings)
+    # A directory's result in place is built in it, so that it is on the same disk whatever is mounted where.
+    place = destination if others and replace.is_directory(endings) else destination + endings[0]
+    with replace.workshop(place) as folder, ThreadPoolExecutor() as meanwhile:
         built = os.path.join(folder, "result")
-        made, notes = _build(found, planned, built)
+        made, notes = _build(found, planned, built, others=others)
         flushed = [meanwhile.submit(replace.flush, file) for file in replace.every(built, made)]
         whole = meanwhile.submit(container.check_whole, built)
-        proof = _prove(found, look(built), planned)
+        try:
+            proof = _prove(found, look(built), planned, others=others)
+        except ProofFailed:
+            _check_unchanged(container, source, seen, others=others)
+            raise
         for done in (whole, *flushed):
             done.result()
-        if replace.stamps(source, seen) != seen:
-            raise CannotReplace("it changed while it was being stripped", "run it again")
+        _check_unchanged(container, source, seen, others=others)
         signals.obey()
-        after = sum(os.path.getsize(built + ending) for ending in made)
+        after = size - replace.total(seen) + sum(os.path.getsize(built + ending) for ending in made)
         if target is None:
             replace.put_in_place(built, source, seen, made)
         else:
             replace.check_target(source, target, made, force)
             replace.put(built, target, made, _there(container, target))
     for file, content in container.beside(source, destination).items():
-        replace.put_text(content, file)
+        name = os.path.basename(file)
+        if content is None:
+            notes.append(f"the file {name} beside it was left alone: it names other checkpoints")
+        else:
+            replace.put_text(content, file)
+            now = "was written and names it" if target else "names only what is here now, without local paths"
+            notes.append(f"the file {name} beside it {now}")
     shown = found.path if target is None else target
     result = _result(inventory, planned, found.path, shown, size, after, proof, changed=True)
-    return with_values(result, notes=tuple(notes))
+    return with_values(result, notes=(*found.notes, *notes))
+
+
+def _check_name(found: Found, target: str) -> None:
+    """Raise UsageError where a target is the name of no file, or of a checkpoint's files and not of the checkpoint."""
+    if found.kind == containers.SAVED_MODEL:
+        return  # a directory it is
+    several = found.kind in (containers.CHECKPOINT, containers.TABLE)
+    what = "prefix" if found.kind == containers.CHECKPOINT else "file"
+    if target.endswith(("/", os.sep)):
+        name = os.path.basename(found.file) or "model"
+        raise UsageError(f"the target {target} is a directory", f"name the {what} to write, such as {target}{name}")
+    prefix = without_ending(target)
+    if several and prefix != target and os.path.basename(target) != os.path.basename(found.file):
+        raise UsageError(f"the target {target} is called like a file of a checkpoint", f"name its prefix: -o {prefix}")
+    # They would hide each other. With --force too: what it replaces is of the source's own form.
+    other = f"{target}.index" if found.kind == containers.TABLE else target
+    if several and os.path.isfile(other) and containers.recognise(other) == containers.TABLE:
+        version = "first" if found.kind == containers.CHECKPOINT else "second"
+        raise UsageError(
+            f"the target has the name of {other}, a checkpoint of the format's {version} version",
+            "remove that first, or name another target",
+        )
+
+
+def _check_unchanged(container: Container, source: str, seen: replace.Stamps, *, others: bool) -> None:
+    """Raise CannotReplace where the model's files are not those that were `seen` any more, neither fewer nor more."""
+    if replace.stamps(source, seen) == seen:
+        now = container.endings(source)
+        if (now if others else _replaced(now)) == tuple(seen):
+            return
+    raise CannotReplace("it changed while it was being stripped", "run it again")
 
 
 def _there(container: Container, target: str) -> tuple[str, ...]:
@@ -132,16 +178,35 @@ def _there(container: Container, target: str) -> tuple[str, ...]:
         return ()
 
 
+def _replaced(endings: Collection[str]) -> tuple[str, ...]:
+    """Return those of a model's files that a strip in place replaces: of a directory, the model's own."""
+    return tuple(ending for ending in endings if not replace.is_directory(endings) or journal.owns(ending))
+
+
 def recover(source: str) -> None:
-    """Finish what a killed run began beside the model, so that it is whole when it is read."""
+    """Finish what a killed run began beside the model, or in its directory, so that it is whole when it is read."""
     with suppress(OSError, ValueError):  # what is the matter with the path is told when it is read
         replace.recover(source)
+        found = look(source)
+        if found.kind == containers.SAVED_MODEL:
+            replace.recover(found.file)
+            replace.recover(os.path.join(found.file, "any"))
+        elif found.kind == containers.CHECKPOINT:
+            replace.recover(f"{found.file}.index")  # a prefix may be empty
 
 
 def files(path: str) -> list[str]:
     """Return the paths of the files that are the model at `path`; raises what inspect raises."""
     found = _found(path)
     return [found.file + ending for ending in containers.container(found.kind).endings(found.file)]
+
+
+def replaced(path: str) -> list[str]:
+    """Return the files that a strip in place of the model at `path` replaces or removes, and those that name it."""
+    found = _found(path)
+    container = containers.container(found.kind)
+    own = _replaced(container.endings(found.file))
+    return [*(found.file + ending for ending in own), *container.beside(found.file, found.file)]
 
 
 def _found(source: str) -> Found:
@@ -166,11 +231,11 @@ def settled(source: str | Found, also: Collection[str] = (), scope: Scope = INFE
     """Return what the model holds, with averages told apart by their values: what inspect says and a look inside."""
     found = _found(source) if isinstance(source, str) else source
     container = containers.container(found.kind)
-    inventory = with_values(container.inventory(found.file, scope), path=found.path)
-    if not any(averages.needs_values(finding, also) for finding in inventory.findings):
+    inventory = with_values(container.inventory(found.file, scope), path=found.path, notes=found.notes)
+    if not any(average_values.needs_values(finding, also) for finding in inventory.findings):
         return inventory
     with container.contents(found.file) as parts:
-        findings = tuple(averages.settle(inventory, parts, also))
+        findings = tuple(average_values.settle(inventory, parts, also))
     roles: dict[str, Role] = {
         name: "average" if found.rule == "TFS106" else "optimizer" for found in findings for name in found.tensors
     }
@@ -181,28 +246,40 @@ def settled(source: str | Found, also: Collection[str] = (), scope: Scope = INFE
     return with_values(inventory, findings=findings, tensors=tensors, residue_bytes=residue_bytes(findings))
 
 
-def _build(found: Found, planned: Plan, built: str) -> tuple[tuple[str, ...], list[str]]:
-    """Write the result to `built`; return the endings of its files, and what to tell."""
+def _build(found: Found, planned: Plan, built: str, *, others: bool) -> tuple[tuple[str, ...], list[str]]:
+    """Write the result to `built`; return the endings of its files, and what to tell.
+
+    `others` says that the files in a model's directory that are not its own come along.
+    """
     container = containers.container(found.kind)
     notes: list[str] = []
+    copied = container.endings(found.file)
     if planned.drop:
         notes = container.rewrite(found.file, planned, built)
-    else:
-        for ending in container.endings(found.file):
-            os.makedirs(os.path.dirname(built + ending), exist_ok=True)
-            shutil.copyfile(found.file + ending, built + ending)
+        copied = tuple(set(copied) - set(_replaced(copied))) if others else ()
+    for ending in copied:
+        os.makedirs(os.path.dirname(built + ending), exist_ok=True)
+        shutil.copyfile(found.file + ending, built + ending)
+    if others and found.kind == containers.SAVED_MODEL:
+        links = saved_layout.links(found.file)
+        notes += [f"the link {name} in its directory is left out: it leads elsewhere" for name in links]
     endings = container.endings(built)
     for file in replace.every(built, endings):
         replace.open_mode(file)
     return endings, notes
 
 
-def _prove(found: Found, built: Found, planned: Plan) -> Proof:
-    """Re-read both with fresh eyes: kept parts byte for byte, and nothing left of what was to go."""
+def _prove(found: Found, built: Found, planned: Plan, *, others: bool = True) -> Proof:
+    """Re-read both with fresh eyes: kept parts byte for byte, and nothing left of what was to go.
+
+    Without `others` the result is the model's own files, and what else is in its directory is not touched.
+    """
     if built.kind != found.kind:
         raise ProofFailed("the result is not recognised as what it is", "nothing was written; please report this")
     container = containers.container(found.kind)
-    differences, proof = compare(found, built, may_go(planned.drop), dict(planned.apply))
+    may = may_go(planned.drop)
+    may_be_absent = may if others else lambda key: key[0] == "member" or may(key)
+    differences, proof = compare(found, built, may_be_absent, dict(planned.apply))
     after = container.inventory(built.file, planned.scope)
     left = planned.tensors & {tensor.name for tensor in after.tensors}
     differences += [f"{name} is still there" for name in sorted(left)]

@@ -5,6 +5,7 @@ The same comparison is the proof of every strip.
 
 from __future__ import annotations
 
+import os
 from collections.abc import Callable, Collection, Mapping
 from contextlib import ExitStack, suppress
 
@@ -39,6 +40,7 @@ def verify(original: str, stripped: str, *, ema: Ema = "", also: Collection[str]
     if ema == "apply" and any(not finding.pairs for finding in averages):
         raise UsageError("which average belongs to which weight is not certain", "verify without --ema apply")
     pairs = {weight: average for finding in averages for weight, average in finding.pairs} if ema == "apply" else {}
+    once = (both[0].kind, os.path.realpath(both[0].file)) == (both[1].kind, os.path.realpath(both[1].file))
     for model in both:
         containers.container(model.kind).check_whole(model.file)
     differences, proof = compare(*both, may_go([item for item in found if _removable(item, also)]), pairs)
@@ -49,12 +51,16 @@ def verify(original: str, stripped: str, *, ema: Ema = "", also: Collection[str]
                 again, shown = compare(*both, may_go([item for item in served if _removable(item, also)]), pairs)
                 differences, proof = (differences, proof) if again else (again, shown)
     gone = {tensor.name for tensor in before.tensors} - {tensor.name for tensor in after.tensors}
-    notes = tuple(
+    notes = [
         f"{printable(finding.subject)}: averages of the weights are gone"
         for finding in averages
         if ema != "apply" and not gone.isdisjoint(finding.tensors)
-    )
-    return Comparison(before, after, tuple(differences), notes, proof)
+    ]
+    if once:
+        notes.append("both paths name the same model, so this compares nothing: name the original and the stripped one")
+    if differences and not gone and len(after.tensors) > len(before.tensors):
+        notes.append("the second model holds all tensors of the first and more: name the original first")
+    return Comparison(before, after, tuple(differences), tuple(notes), proof)
 
 
 def _within(model: Found, scope: Scope) -> tuple[Finding, ...]:

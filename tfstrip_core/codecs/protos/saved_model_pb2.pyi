@@ -51,12 +51,14 @@ class Alias(_message.Message):
     def __init__(self, key: _Optional[str] = ..., value: _Optional[str] = ...) -> None: ...
 
 class Graph(_message.Message):
-    __slots__ = ("node", "library")
+    __slots__ = ("node", "library", "debug_info")
     NODE_FIELD_NUMBER: _ClassVar[int]
     LIBRARY_FIELD_NUMBER: _ClassVar[int]
+    DEBUG_INFO_FIELD_NUMBER: _ClassVar[int]
     node: _containers.RepeatedCompositeFieldContainer[_meta_graph_pb2.Node]
     library: Library
-    def __init__(self, node: _Optional[_Iterable[_Union[_meta_graph_pb2.Node, _Mapping]]] = ..., library: _Optional[_Union[Library, _Mapping]] = ...) -> None: ...
+    debug_info: bytes
+    def __init__(self, node: _Optional[_Iterable[_Union[_meta_graph_pb2.Node, _Mapping]]] = ..., library: _Optional[_Union[Library, _Mapping]] = ..., debug_info: _Optional[bytes] = ...) -> None: ...
 
 class Library(_message.Message):
     __slots__ = ("function", "gradient", "registered_gradients")

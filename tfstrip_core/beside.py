@@ -1,0 +1,132 @@
+"""What files that lie beside each other say of the checkpoints among them; a folder is listed once for all of them.
+
+Imports nothing beyond os: the hook runs this on every staged file.
+"""
+
+from __future__ import annotations
+
+import os
+
+from tfstrip_core import containers
+from tfstrip_core.errors import TfstripError
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+STATE = "checkpoint"  # what TensorFlow calls the file that names the checkpoints beside it
+WORKSHOP = ".tfstrip-"  # how the names of the directories begin in which results are built
+_NAMED = 3  # so many of several are named in a sentence
+
+
+class Beside:
+    """What a folder's listing says of the checkpoints in it: `workshops` of strips, `data` files by checkpoint."""
+
+    __slots__ = ("data", "workshops")
+
+    def __init__(self, folder: str) -> None:
+        try:
+            names = sorted(os.listdir(folder or "."))
+        except OSError:  # a directory may be open to who knows its names
+            names = []
+        self.workshops = [name for name in names if name.startswith(WORKSHOP)]
+        self.data: dict[str, list[str]] = {}
+        for name in names:
+            base = of_data_file(name)
+            if base is not None:
+                self.data.setdefault(base, []).append(name)
+
+
+class Listed(dict[str, Beside]):
+    """Folders listed already: once for all the checkpoints in them."""
+
+    def __missing__(self, folder: str) -> Beside:
+        self[folder] = Beside(folder)
+        return self[folder]
+
+
+def some(names: Sequence[str]) -> str:
+    """Return the first of several names, and how many more there are."""
+    more = f" and {len(names) - _NAMED} more" if len(names) > _NAMED else ""
+    return ", ".join(names[:_NAMED]) + more
+
+
+def are_not_here(names: Sequence[str]) -> str:
+    """Return several names as the beginning of a sentence that says so."""
+    return f"{some(names)}, which {'is' if len(names) == 1 else 'are'} not here"
+
+
+def near(path: str) -> list[str]:
+    """Return what may have been meant by a path that does not exist: the checkpoints or files called most like it."""
+    import difflib
+
+    folder, name = os.path.split(path)
+    try:
+        names = os.listdir(folder or ".")
+    except OSError:
+        return []
+    prefixes = {without_ending(other) for other in names if other.endswith(".index")} - {""}
+    files = {other for other in names if without_ending(other) == other}
+    base = without_ending(name)
+    found = sorted(prefix for prefix in prefixes if base and prefix.startswith(base))
+    found = found or difflib.get_close_matches(base, sorted(prefixes | files), _NAMED, 0.8)
+    return [os.path.join(folder, other) for other in found]
+
+
+def without_ending(name: str) -> str:
+    """Return the name of the checkpoint that a file belongs to by its name, or that name."""
+    base = of_data_file(name)
+    return name.removesuffix(".index").removesuffix(".meta") if base is None else base
+
+
+def is_graph(path: str) -> bool:
+    """Return whether this may be a .meta file of TensorFlow's: Unity has text files of such names."""
+    if not os.path.isfile(path):
+        return False
+    with open(path, "rb") as file:
+        head = file.read(512)
+    return head.startswith(b"\n") and b"\0" in head
+
+
+def is_named(path: str) -> bool:
+    """Return whether the state file beside it names this file."""
+    folder, name = os.path.split(path)
+    if name == STATE or not os.path.isfile(os.path.join(folder, STATE)):
+        return False
+    from tfstrip_core.containers import checkpoint_state
+
+    state = checkpoint_state.read(folder)
+    return state is not None and name in map(checkpoint_state.base, checkpoint_state.names(state))
+
+
+def of_data_file(name: str) -> str | None:
+    """Return the name of the checkpoint whose data file is called `name`, if that is one."""
+    base, mark, numbers = name.rpartition(".data-")
+    parts = numbers.split("-of-")
+    whole = mark and len(parts) == 2 and all(len(part) >= 5 and part.isascii() and part.isdigit() for part in parts)
+    return base if whole else None
+
+
+def is_half_replaced(folder: str, base: str, listed: Listed) -> bool:
+    """Return whether an interrupted strip left something to do to the checkpoint `base`."""
+    for name in listed[folder].workshops:
+        from tfstrip_core import journal
+
+        if journal.is_unfinished(os.path.join(folder, name), base):
+            return True
+    return False
+
+
+def left_over(folder: str, base: str, listed: Listed) -> tuple[str, ...]:
+    """Return what to say of data files of the checkpoint's name that its index does not use."""
+    names = listed[folder].data.get(base, [])
+    if all(name.endswith(f"-of-{len(names):05d}") for name in names):
+        return ()
+    prefix = os.path.join(folder, base)
+    try:
+        used = {base + ending for ending in containers.container(containers.CHECKPOINT).endings(prefix)}
+    except (TfstripError, OSError):
+        return ()  # whoever reads it will say so
+    left = [name for name in names if name not in used]
+    verb = "is no part of it and stays as it is" if len(left) == 1 else "are no part of it and stay as they are"
+    return (f"its index does not use {some(left)}, which {verb}",) if left else ()
