@@ -177,20 +177,21 @@ _ROLES: dict[str, Role] = {"TFS101": "optimizer", "TFS103": "counter", "TFS106":
 def _training(model: _Model, metas: list[pb.MetaGraph], rest: list[str], size: int) -> Iterator[Finding]:
     """Yield what of the graphs only training runs, with the variables `rest` that nothing else reads."""
     kept = [held.meta for held in model.graphs]
-    whole = sum(not any(meta is other for other in kept) for meta in metas)
+    others = [meta for meta in metas if not any(meta is other for other in kept)]
     applies = sum(
         1
         for held in model.graphs
         for name in held.nodes.keys() - saved_closure.main(held, ())
         if _APPLIES.fullmatch(held.nodes[name].op)
     )
-    if whole or applies or rest:
+    if others or applies or rest:
         what = [
-            f"{whole} graphs for training" if whole else "",
+            f"{len(others)} graphs for training" if others else "",
             f"{applies} operations that apply gradients" if applies else "",
             f"{len(rest)} variables that no signature reads" if rest else "",
         ]
-        yield Finding("TFS202", "/", size, " and ".join(filter(None, what)), tuple(rest))
+        roots = tuple(saved_parts.place(meta) for meta in others)
+        yield Finding("TFS202", "/", size, " and ".join(filter(None, what)), tuple(rest), roots)
 
 
 def _about_files(model: _Model) -> Iterator[Finding]:

@@ -23,24 +23,28 @@ Statement = tuple[str, str, str]  # kind of part, name, value
 CONFIG = "training_config"
 
 
+def place(meta: pb.MetaGraph) -> str:
+    """Return what a MetaGraph is called."""
+    return f"graph {json.dumps(list(meta.meta_info_def.tags))}"
+
+
 def of_graph(held: Graph, objects: Objects | None, entries: Any) -> Iterator[Statement]:
     """Yield what a MetaGraph says of its signatures, of what they run, and of the variables that this reads."""
-    meta = held.meta
-    place = f"graph {json.dumps(list(meta.meta_info_def.tags))}"
+    meta, where = held.meta, place(held.meta)
     for signature in saved_closure.signatures(meta):
-        yield "attribute", f"{place}@signature {signature.key}", _digest([signature])
+        yield "attribute", f"{where}@signature {signature.key}", _digest([signature])
     nodes = saved_closure.main(held, ())
     filled = {name for asset in saved_closure.assets(meta) for name in saved_closure.tensors_of(asset.tensor_info)}
     for name in sorted(nodes):
         node = _plain(held.nodes[name], ("_class", "value") if name in filled else ("_class",))
-        yield "attribute", f"{place}@node {name}", _digest([node])
+        yield "attribute", f"{where}@node {name}", _digest([node])
     for name in sorted(held.library(nodes)):
-        yield "attribute", f"{place}@function {name}", _digest([held.functions[name]])
+        yield "attribute", f"{where}@function {name}", _digest([held.functions[name]])
     keys = objects.keys() if objects else {}
     for handle in saved_saver.bindings(held, nodes, keys, entries).handles:
-        yield "attribute", f"{place}@restores {handle.node}", json.dumps([handle.keys, handle.cut, handle.types])
+        yield "attribute", f"{where}@restores {handle.node}", json.dumps([handle.keys, handle.cut, handle.types])
     for number, asset in enumerate(saved_closure.assets(meta)):
-        yield "attribute", f"{place}@asset {number}", _digest([asset])
+        yield "attribute", f"{where}@asset {number}", _digest([asset])
 
 
 def of_objects(held: Graph, objects: Objects) -> Iterator[Statement]:
