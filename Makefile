@@ -7,7 +7,7 @@ PACKAGE ?= --editable .
 FRAMEWORK ?= $(if $(filter Linux-x86_64,$(shell uname -sm | tr ' ' -)),tensorflow-cpu,tensorflow)
 PIP = $(BIN)/python -m pip install --quiet --disable-pip-version-check
 
-.PHONY: demo test lint protos writers bench crashes fuzz locks clean
+.PHONY: demo test lint protos writers bench crashes fuzz savedmodels locks clean
 
 # The main job on a real example: core install only, no TensorFlow.
 demo: .cache/demo/.installed
@@ -59,6 +59,13 @@ crashes: $(VENV)/.test
 
 fuzz: $(VENV)/.test
 	$(BIN)/python tests/fuzz.py
+
+# SavedModels of every kind, stripped and run under every loader. WRITER is the Python of another TensorFlow to write them.
+WRITER ?= $(BIN)/python
+savedmodels: $(VENV)/.test
+	rm -rf .cache/saved_models
+	CUDA_VISIBLE_DEVICES=-1 TF_ENABLE_ONEDNN_OPTS=0 $(WRITER) tests/fixtures/saved_models.py --any .cache/saved_models
+	$(BIN)/python tests/saved_model_campaign.py .cache/saved_models
 
 # What the images hold, pinned with hashes.
 LOCK = $(VENV)/bin/uv pip compile --quiet --no-config --upgrade --generate-hashes --no-emit-index-url \

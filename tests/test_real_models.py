@@ -5,6 +5,7 @@ import hashlib
 import io
 import os
 from pathlib import Path
+from typing import Any
 
 import h5py
 import pytest
@@ -15,6 +16,7 @@ from tfstrip_core.codecs import object_graph, tensor_bundle
 
 FOLDER = os.environ.get("TFSTRIP_REAL_MODELS", "")
 SUPPORTED = ("Keras .keras zip", "Keras HDF5 full model", "Keras HDF5 weights-only (legacy)")
+SAVED = ("SavedModel TF1", "SavedModel TF2", "SavedModel TF2 (Keras)")
 OBJECTS, NAMES = "TF2 object-based checkpoint", "TF1 V2 name-based checkpoint"
 
 
@@ -25,7 +27,7 @@ def rows(*kinds: str) -> list[dict[str, str]]:
         return [row for row in csv.DictReader(file, delimiter="\t", quoting=csv.QUOTE_NONE) if row["kind"] in kinds]
 
 
-ROWS, CHECKPOINTS = rows(*SUPPORTED), rows(OBJECTS, NAMES)
+ROWS, CHECKPOINTS, DIRECTORIES = rows(*SUPPORTED), rows(OBJECTS, NAMES), rows(*SAVED)
 if not FOLDER:
     pytest.skip("set TFSTRIP_REAL_MODELS to a directory of real models", allow_module_level=True)
 
@@ -41,6 +43,7 @@ def test_there_are_real_models() -> None:
     """The directory holds models of the supported containers, so that the tests below have run."""
     assert len(ROWS) >= 9
     assert {row["kind"] for row in CHECKPOINTS} == {OBJECTS, NAMES}
+    assert {row["kind"] for row in DIRECTORIES} == set(SAVED)
 
 
 @pytest.mark.parametrize("row", ROWS + CHECKPOINTS, ids=lambda row: row["path"])
@@ -53,6 +56,24 @@ def test_the_verdict_is_the_manifests(row: dict[str, str]) -> None:
     assert sum(finding.bytes for finding in found) == int(row["optimizer_bytes"])
     assert sum(len(finding.tensors) for finding in found) == int(row["n_optimizer_tensors"])
     assert (inventory.verdict == "residue") == (row["verdict"] == "dirty") or (not found and row["verdict"] == "clean")
+
+
+@pytest.mark.parametrize("row", DIRECTORIES, ids=lambda row: row["path"])
+@pytest.mark.parametrize("profile", ["inference", "serving"])
+def test_a_saved_model_is_reduced(row: dict[str, str], profile: Any, tmp_path: Path) -> None:
+    """The optimizer's bytes are the manifest's; the result is proven, smaller where it says so, and clean."""
+    source, target = path_of(row), str(tmp_path / "out")
+    found = tfstrip_core.inspect(source)
+    state = [finding for finding in found.findings if finding.rule == "TFS101"]
+    assert (found.tensor_bytes, sum(finding.bytes for finding in state)) == (
+        int(row["tensor_bytes"]), int(row["optimizer_bytes"]),
+    )  # fmt: skip
+    assert sum(len(finding.tensors) for finding in state) == int(row["n_optimizer_tensors"])
+    assert (row["verdict"] == "dirty") == bool(state)
+    result = tfstrip_core.strip(source, target, profile=profile)
+    assert tfstrip_core.verify(source, target).equal
+    assert tfstrip_core.inspect(target).verdict == "clean"
+    assert result.bytes_after <= result.bytes_before - int(row["optimizer_bytes"])
 
 
 @every_real_model

@@ -225,6 +225,42 @@ def test_averages_are_asked_for(tmp_path: Path) -> None:
     assert not verify(path, str(tmp_path / "applied")).equal
 
 
+def test_a_saved_iterator_goes(tmp_path: Path) -> None:
+    """Where it was in the training data is of no use to inference: TFS105, which fails a check."""
+    made = Made()
+    number = made.object("data")
+    made.child("root", data="data")
+    made.values["data"], made.keys[number] = np.array(1, "<f4"), "data/.ATTRIBUTES/ITERATOR_STATE"
+    stored = made.stored()
+    stored.nodes[number].attributes[0].name = "ITERATOR_STATE"
+    made.stored = lambda: stored  # type: ignore[method-assign]
+    path, target = made.write(tmp_path / "model"), str(tmp_path / "small")
+    assert ("TFS105", "data") in [(found.rule, found.subject) for found in inspect(path).findings]
+    assert main(["check", path]) == 1
+    strip(path, target)
+    assert keys(target) == {KEY.format("w")}
+    assert verify(path, target).equal
+
+
+def test_averages_by_slot_are_asked_for(tmp_path: Path) -> None:
+    """The moving averages of Keras 2's addons are slots by name, beside those of the inner optimizer."""
+    made = Made(optimizer="optimizer")
+    made.objects.nodes[made.names["optimizer"]].slot_variables.add(
+        original_variable_node_id=made.names["w"], slot_name="average", slot_variable_node_id=made.names["m"]
+    )
+    stored = made.stored()
+    stored.nodes[made.names["optimizer"]].slot_variables.add(
+        original_variable_node_id=made.names["w"], slot_name="average", slot_variable_node_id=made.names["m"]
+    )
+    made.stored = lambda: stored  # type: ignore[method-assign]
+    path = made.write(tmp_path / "model")
+    assert roles(path)["m"] == "average"
+    with pytest.raises(NeedsChoice):
+        strip(path, str(tmp_path / "asked"), profile="serving")
+    strip(path, str(tmp_path / "applied"), ema="apply")
+    assert verify(path, str(tmp_path / "applied"), ema="apply").equal
+
+
 def keras_metadata(folder: str) -> None:
     message = pb.KerasMetadata()
     message.nodes.add(node_id=0, node_path="root", metadata='{"name": "m", "training_config": {"loss": "mse"}}')

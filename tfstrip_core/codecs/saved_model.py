@@ -135,6 +135,8 @@ def parse(proto: bytes) -> pb.SavedModel:
     message = _parsed(pb.SavedModel, proto, PB)
     if not message.meta_graphs:
         raise Unreadable("its file saved_model.pb holds no graph", "get a good copy")
+    if len({frozenset(meta.meta_info_def.tags) for meta in message.meta_graphs}) < len(message.meta_graphs):
+        raise Refused("the SavedModel has two graphs of the same tags", "save it again, each with tags of its own")
     for meta in message.meta_graphs:
         _unique((node.name for node in meta.graph_def.node), "nodes")
         _unique((function.signature.name for function in meta.graph_def.library.function), "functions")

@@ -142,7 +142,7 @@ def _by_names(model: _Model, tensors: list[Tensor]) -> State:
     metas = list(model.saved.message.meta_graphs)
     largest = max(metas, key=lambda meta: len(meta.graph_def.node))
     slices = {key: entry.slices for key, entry in model.entries.items() if entry.slices}
-    _, said = named_state.judge(tensors, meta_graph.parse(largest.SerializeToString()), slices)
+    _, said = named_state.judge(tensors, meta_graph.parse(_outline(largest)), slices)
     findings: list[Finding] = []
     sizes = {tensor.name: tensor.bytes for tensor in tensors}
     rest = [tensor.name for tensor in tensors if tensor.name not in reached]
@@ -159,26 +159,39 @@ def _by_names(model: _Model, tensors: list[Tensor]) -> State:
     return State(roles, tuple(findings))
 
 
+def _outline(meta: pb.MetaGraph) -> bytes:
+    """Return a graph without functions, and without the contents of constants but for names: weights may be frozen."""
+    made = pb.MetaGraph()
+    made.CopyFrom(meta)
+    made.graph_def.ClearField("library")
+    for node in made.graph_def.node:
+        for attr in node.attr if node.op == "Const" else ():
+            if attr.value.HasField("tensor") and attr.value.tensor.dtype != tensor_bundle.STRING:
+                attr.value.tensor.Clear()
+    return bytes(made.SerializeToString())
+
+
 _ROLES: dict[str, Role] = {"TFS101": "optimizer", "TFS103": "counter", "TFS106": "average"}
 
 
 def _training(model: _Model, metas: list[pb.MetaGraph], rest: list[str], size: int) -> Iterator[Finding]:
     """Yield what of the graphs only training runs, with the variables `rest` that nothing else reads."""
     kept = [held.meta for held in model.graphs]
-    whole = sum(not any(meta is other for other in kept) for meta in metas)
+    others = [meta for meta in metas if not any(meta is other for other in kept)]
     applies = sum(
         1
         for held in model.graphs
         for name in held.nodes.keys() - saved_closure.main(held, ())
         if _APPLIES.fullmatch(held.nodes[name].op)
     )
-    if whole or applies or rest:
+    if others or applies or rest:
         what = [
-            f"{whole} graphs for training" if whole else "",
+            f"{len(others)} graphs for training" if others else "",
             f"{applies} operations that apply gradients" if applies else "",
             f"{len(rest)} variables that no signature reads" if rest else "",
         ]
-        yield Finding("TFS202", "/", size, " and ".join(filter(None, what)), tuple(rest))
+        roots = tuple(saved_parts.place(meta) for meta in others)
+        yield Finding("TFS202", "/", size, " and ".join(filter(None, what)), tuple(rest), roots)
 
 
 def _about_files(model: _Model) -> Iterator[Finding]:

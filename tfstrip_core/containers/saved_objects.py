@@ -216,6 +216,11 @@ class _Judge:
         self.named = {path: number for number, path in paths(held.graph).items() if held.is_function(number)}
         self.left_out = frozenset(self.named[name] for name in scope.without if name in self.named)
         self.optimizers = [n for n in range(1, len(self.nodes)) if held.identifier(n) in OPTIMIZERS]
+        self.slots: dict[int, list[str]] = {}
+        for number, node in enumerate(held.message.nodes):
+            for slot in node.slot_variables:
+                for end in {number, slot.original_variable_node_id}:
+                    self.slots.setdefault(end, []).append(slot_edge(number, slot))
         self.metrics = [n for n in range(1, len(self.nodes)) if held.identifier(n) == METRIC]
 
     def _graph(self, *, through_functions: bool) -> Graph:
@@ -244,7 +249,8 @@ class _Judge:
         """Return what goes with objects: themselves, and the edges that lead from them."""
         message = self.held.message
         leading = (edge(message, n, child.name, child.node) for n in sorted(nodes) for child in self.nodes[n].children)
-        return (*(f"#{n}" for n in sorted(nodes)), *leading)
+        slots = (text for n in sorted(nodes) for text in self.slots.get(n, ()))
+        return (*(f"#{n}" for n in sorted(nodes)), *leading, *slots)
 
     def state(self) -> State:
         """Return roles and findings."""
@@ -346,6 +352,11 @@ def edge(message: pb.ObjectGraph, holder: int, name: str, node: int) -> str:
     """Return what an edge between objects is called; a list's items have no fixed places."""
     item = message.nodes[holder].user_object.identifier == LIST and name.isdigit()
     return f"#{node}/held by {holder} as {'an item' if item else name}"
+
+
+def slot_edge(holder: int, slot: pb.Slot) -> str:
+    """Return what an optimizer's statement about a slot is called; it goes with any of the three."""
+    return f"#{slot.slot_variable_node_id}/slot {holder} {slot.original_variable_node_id} {slot.slot_name}"
 
 
 def _leading(path: str) -> Iterator[str]:

@@ -15,7 +15,7 @@ from tfstrip_core.codecs.protos import saved_model_pb2 as pb
 from tfstrip_core.codecs.saved_model import SavedModel
 from tfstrip_core.containers import saved_closure, saved_saver
 from tfstrip_core.containers.saved_closure import Graph
-from tfstrip_core.containers.saved_objects import Objects, edge, places
+from tfstrip_core.containers.saved_objects import Objects, edge, places, slot_edge
 from tfstrip_core.errors import Unreadable
 
 Statement = tuple[str, str, str]  # kind of part, name, value
@@ -23,24 +23,28 @@ Statement = tuple[str, str, str]  # kind of part, name, value
 CONFIG = "training_config"
 
 
+def place(meta: pb.MetaGraph) -> str:
+    """Return what a MetaGraph is called."""
+    return f"graph {json.dumps(list(meta.meta_info_def.tags))}"
+
+
 def of_graph(held: Graph, objects: Objects | None, entries: Any) -> Iterator[Statement]:
     """Yield what a MetaGraph says of its signatures, of what they run, and of the variables that this reads."""
-    meta = held.meta
-    place = f"graph {json.dumps(list(meta.meta_info_def.tags))}"
+    meta, where = held.meta, place(held.meta)
     for signature in saved_closure.signatures(meta):
-        yield "attribute", f"{place}@signature {signature.key}", _digest([signature])
+        yield "attribute", f"{where}@signature {signature.key}", _digest([signature])
     nodes = saved_closure.main(held, ())
     filled = {name for asset in saved_closure.assets(meta) for name in saved_closure.tensors_of(asset.tensor_info)}
     for name in sorted(nodes):
         node = _plain(held.nodes[name], ("_class", "value") if name in filled else ("_class",))
-        yield "attribute", f"{place}@node {name}", _digest([node])
+        yield "attribute", f"{where}@node {name}", _digest([node])
     for name in sorted(held.library(nodes)):
-        yield "attribute", f"{place}@function {name}", _digest([held.functions[name]])
+        yield "attribute", f"{where}@function {name}", _digest([held.functions[name]])
     keys = objects.keys() if objects else {}
     for handle in saved_saver.bindings(held, nodes, keys, entries).handles:
-        yield "attribute", f"{place}@restores {handle.node}", json.dumps([handle.keys, handle.cut, handle.types])
+        yield "attribute", f"{where}@restores {handle.node}", json.dumps([handle.keys, handle.cut, handle.types])
     for number, asset in enumerate(saved_closure.assets(meta)):
-        yield "attribute", f"{place}@asset {number}", _digest([asset])
+        yield "attribute", f"{where}@asset {number}", _digest([asset])
 
 
 def of_objects(held: Graph, objects: Objects) -> Iterator[Statement]:
@@ -62,7 +66,7 @@ def of_objects(held: Graph, objects: Objects) -> Iterator[Statement]:
                 yield "group", edge(message, number, child.local_name, child.node_id), ""
         yield from _needs(number, node, objects)
         for name in saved_model.concrete_names(node):
-            yield "attribute", f"#{number}@function {name}", f"{_digest([concrete[name]])} {closures[name]}"
+            yield "attribute", f"#{number}@function {_plainly(name)}", f"{_digest([concrete[name]])} {closures[name]}"
         if node.HasField("constant"):
             yield "attribute", f"#{number}@constant", _digest([_plain(held.nodes[node.constant.operation])])
 
@@ -83,19 +87,18 @@ def _closures(held: Graph) -> dict[str, str]:
 def _needs(number: int, node: pb.Object, objects: Objects) -> Iterator[Statement]:
     """Yield what an object needs besides its children, its slots and its values."""
     for child in node.dependencies:
-        yield "attribute", f"#{number}@needs {child.local_name}", str(child.node_id)
+        yield "attribute", f"#{number}@needs {_plainly(child.local_name)}", str(child.node_id)
     for slot in node.slot_variables:
-        name = f"slot {number} {slot.original_variable_node_id} {slot.slot_name}"
-        yield "attribute", f"#{slot.slot_variable_node_id}@{name}", ""
+        yield "group", slot_edge(number, slot), ""
     for item in objects.graph.nodes[number].attributes:
-        yield "attribute", f"#{number}@value {item.name}", json.dumps([item.full_name, item.key])
+        yield "attribute", f"#{number}@value {_plainly(item.name)}", json.dumps([item.full_name, item.key])
 
 
 def of_keras(model: SavedModel) -> Iterator[Statement]:
     """Yield what keras_metadata.pb says of each object, and apart from that of compile()'s arguments."""
     for node in model.keras.nodes if model.keras else ():
         config, rest = split(node)
-        yield "attribute", f"#{node.node_id}/keras@{node.node_path}", _digest([rest])
+        yield "attribute", f"#{node.node_id}/keras@{_plainly(node.node_path)}", _digest([rest])
         if config:
             yield "config", f"{saved_model.KERAS}#{node.node_path}", json.dumps(config)
 
@@ -115,6 +118,11 @@ def split(node: pb.KerasNode) -> tuple[Any, pb.KerasNode]:
     rest.CopyFrom(node)
     rest.metadata = json.dumps(said)
     return config, rest
+
+
+def _plainly(name: str) -> str:
+    """Return a name without the sign that parts a statement from what it is about."""
+    return name.replace("%", "%25").replace("@", "%40")
 
 
 def _plain(node: Any, without: tuple[str, ...] = ("_class",)) -> Any:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import difflib
 import os
 import shutil
 from collections.abc import Collection
@@ -223,8 +224,11 @@ def _found(source: str) -> Found:
 def _check_functions(inventory: Inventory, scope: Scope) -> None:
     """Raise UsageError where the user names a function that is not there."""
     known = {finding.subject for finding in inventory.findings if finding.rule == "TFS202"}
+    train = sorted({finding.subject for finding in inventory.findings if finding.rule == "TFS203"})
     for name in sorted(scope.without - known):
-        raise UsageError(f"--drop-function {printable(name)} names no function of this model", "see tfstrip inspect")
+        near = difflib.get_close_matches(name, train, 1) or train[:3]
+        remedy = f"did you mean {', '.join(map(printable, near))}?" if near else "see tfstrip inspect"
+        raise UsageError(f"--drop-function {printable(name)} names no function of this model", remedy)
 
 
 def settled(source: str | Found, also: Collection[str] = (), scope: Scope = INFERENCE) -> Inventory:
