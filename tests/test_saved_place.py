@@ -96,7 +96,7 @@ def test_another_place_gets_the_users_files_too(tmp_path: Path) -> None:
     (folder / "module" / ".git").write_text("gitdir: elsewhere")  # a submodule's
     (folder / "assets" / "inner").mkdir()
     (folder / "assets" / "inner" / "saved_model.pb").write_text("what a function reads")
-    more = {"labels.txt", "assets.extra/tf_serving_warmup_requests", "variables/notes.txt", "assets/words.txt"}
+    more = {"labels.txt", "assets.extra/tf_serving_warmup_requests", "assets/words.txt"}
     more |= {"assets/inner/saved_model.pb"}
     for source, name in ((path, "small"), (str(target), "copy")):
         strip(source, str(tmp_path / name))

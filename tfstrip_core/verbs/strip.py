@@ -260,7 +260,9 @@ def _build(found: Found, planned: Plan, built: str, *, others: bool) -> tuple[tu
     copied = container.endings(found.file)
     if planned.drop:
         notes = container.rewrite(found.file, planned, built)
-        copied = tuple(set(copied) - set(_replaced(copied))) if others else ()
+        more = set(copied) - set(_replaced(copied)) if others else set()
+        copied = tuple(sorted(ending for ending in more if saved_layout.comes_along(ending[len(os.sep) :])))
+        notes += [f"its file {name[1:]} is left out: no loader reads it" for name in sorted(more - set(copied))]
     for ending in copied:
         os.makedirs(os.path.dirname(built + ending), exist_ok=True)
         shutil.copyfile(found.file + ending, built + ending)
