@@ -92,7 +92,12 @@ def test_another_place_gets_the_users_files_too(tmp_path: Path) -> None:
         (folder / name).parent.mkdir(exist_ok=True)
         (folder / name).write_text(name)
     Made().write(folder / "nested")
-    more = {"labels.txt", "assets.extra/tf_serving_warmup_requests", "variables/notes.txt", "assets/words.txt"}
+    (folder / "module").mkdir()
+    (folder / "module" / ".git").write_text("gitdir: elsewhere")  # a submodule's
+    (folder / "assets" / "inner").mkdir()
+    (folder / "assets" / "inner" / "saved_model.pb").write_text("what a function reads")
+    more = {"labels.txt", "assets.extra/tf_serving_warmup_requests", "assets/words.txt"}
+    more |= {"assets/inner/saved_model.pb"}
     for source, name in ((path, "small"), (str(target), "copy")):
         strip(source, str(tmp_path / name))
         assert set(files(str(tmp_path / name))) == OWN | more
@@ -394,6 +399,17 @@ def test_a_journal_about_other_files_is_not_obeyed(key: str, name: str, tmp_path
     assert not journal.is_unfinished(str(shop), "")
     replace.recover(os.path.join(path, "any"))
     assert {place: what for place, what in everything(tmp_path).items() if SHOP not in place} == before
+
+
+def test_a_journal_in_a_model_does_not_move_all_of_it(tmp_path: Path) -> None:
+    """That is for one beside it: here it would move the directory into its own workshop."""
+    path, new = made(tmp_path / "model"), str(tmp_path / "new")
+    strip(path, new)
+    shop = tmp_path / "model" / SHOP
+    shutil.copytree(new, shop / "result")
+    journal.commit(str(shop), "", [""], [])
+    assert not journal.is_unfinished(str(shop), "")
+    assert not journal.finish(str(shop))
 
 
 def test_a_read_only_folder_is_refused_before_anything_moves(tmp_path: Path, capsys, monkeypatch) -> None:

@@ -40,6 +40,11 @@ def is_part(name: str) -> bool:
     return is_own(name) or name.split(os.sep, 1)[0] in {*ASSETS, "variables", "debug"}
 
 
+def comes_along(name: str) -> bool:
+    """Return whether a file with this path goes with the model as it is: no loader reads more of the two folders."""
+    return not is_own(name) and name.split(os.sep, 1)[0] not in ("variables", "debug")
+
+
 def files(path: str) -> Iterator[str]:
     """Yield the paths of the files in the model's directory, relative to it, in a fixed order.
 

@@ -256,7 +256,7 @@ def contents(path: str) -> Iterator[Contents]:
 def _others(path: str) -> Iterator[str]:
     """Yield the files that are copied as they are: assets, and whatever else lies in the directory."""
     for name in saved_layout.files(path):
-        if not saved_layout.is_own(name):
+        if saved_layout.comes_along(name):
             yield name
 
 

@@ -259,14 +259,17 @@ def _build(found: Found, planned: Plan, built: str, *, others: bool) -> tuple[tu
     notes: list[str] = []
     copied = container.endings(found.file)
     if planned.drop:
+        more = set(copied) - set(_replaced(copied)) if others else set()
         notes = container.rewrite(found.file, planned, built)
-        copied = tuple(set(copied) - set(_replaced(copied))) if others else ()
+        copied = tuple(sorted(ending for ending in more if saved_layout.comes_along(ending[len(os.sep) :])))
+        for ending in sorted(more - set(copied)):
+            notes.append(f"its file {ending[len(os.sep) :]} is left out: no loader reads it")
     for ending in copied:
         os.makedirs(os.path.dirname(built + ending), exist_ok=True)
         shutil.copyfile(found.file + ending, built + ending)
     if others and found.kind == containers.SAVED_MODEL:
-        links = saved_layout.links(found.file)
-        notes += [f"the link {name} in its directory is left out: it leads elsewhere" for name in links]
+        for name in saved_layout.links(found.file):
+            notes.append(f"the link {name} in its directory is left out: it leads elsewhere")
     endings = container.endings(built)
     for file in replace.every(built, endings):
         replace.open_mode(file)
