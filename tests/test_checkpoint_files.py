@@ -12,6 +12,7 @@ from independent_checkpoint import name_of, shards, tensors
 from test_checkpoint_strip import contents, copied, path_of
 
 import tfstrip_core
+from tfstrip_core.cli import main
 
 WRITER = "keras3.15.1"
 POINTER = b"version https://git-lfs.github.com/spec/v1\noid sha256:%b\nsize 12345\n" % (b"a" * 64)
@@ -170,6 +171,35 @@ def test_the_prefix_and_the_state_file_may_have_one_name(tmp_path: Path) -> None
     tfstrip_core.strip(checkpoint.prefix, f"{tmp_path}/out/checkpoint")
     assert contents(tmp_path / "out") == contents(tmp_path / "copy")
     assert tfstrip_core.verify(checkpoint.prefix, f"{tmp_path}/out/checkpoint").equal
+
+
+@pytest.mark.parametrize("scenario", ["graph_adam", "adam_batchnorm", "v1_no_meta"])
+@pytest.mark.parametrize("verb", [["check"], ["inspect"], ["strip", "--in-place"]], ids=lambda verb: verb[0])
+def test_a_pipe_in_the_place_of_the_graph_is_refused(scenario: str, verb: list[str], tmp_path: Path) -> None:
+    """Whoever opens it waits for ever, and nothing else of the checkpoint is touched."""
+    prefix = copied(one("tf2.15", scenario), tmp_path)
+    Path(f"{prefix}.meta").unlink(missing_ok=True)
+    os.mkfifo(f"{prefix}.meta")
+    before = {path.name: path.read_bytes() for path in Path(prefix).parent.iterdir() if path.is_file()}
+    assert main([*verb, prefix]) == 2
+    assert {path.name: path.read_bytes() for path in Path(prefix).parent.iterdir() if path.is_file()} == before
+
+
+def test_a_prefix_called_like_a_state_file_of_others_is_named_by_its_index(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """The name alone leads to what the state file names; the command that check offers must not strip that."""
+    for name in ("checkpoint", "other"):
+        copied(one("tf2.15", "prefix_checkpoint_weights"), tmp_path / name)
+    folder = tmp_path / "checkpoint" / "copy"
+    for file in (tmp_path / "other" / "copy").glob("checkpoint.*"):
+        file.rename(folder / file.name.replace("checkpoint", "other"))
+    (folder / "checkpoint").write_text('model_checkpoint_path: "other"\n')
+    assert main(["check", str(folder)]) == 1
+    assert f"fix: tfstrip strip --in-place {folder}/checkpoint.index\n" in capsys.readouterr().out
+    assert main(["strip", "--in-place", f"{folder}/checkpoint.index"]) == 0
+    assert [found.verdict for found in tfstrip_core.check([f"{folder}/checkpoint.index"]).inventories] == ["clean"]
+    assert [found.verdict for found in tfstrip_core.check([f"{folder}/other"]).inventories] == ["residue"]
 
 
 @pytest.mark.parametrize("ending", ["", ".index", ".data-00000-of-00002", ".data-00001-of-00002", ".meta"])

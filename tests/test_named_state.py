@@ -227,6 +227,15 @@ def test_a_sparse_adam_alone_has_no_operation_and_known_names() -> None:
     assert set(rules) == {"embedding/Adam", "embedding/Adam_1", "beta1_power", "beta2_power"}
 
 
+def test_copies_called_like_a_sparse_adams_are_in_doubt_without_powers_of_beta() -> None:
+    """Two averages of an embedding, called Adam and Adam_1: no Adam is saved without its powers of beta."""
+    builder = Builder()
+    builder.variable("embedding")
+    for name in ("embedding/Adam", "embedding/Adam_1"):
+        builder.variable(name, "embedding")
+    assert set(judged(builder.saver())[0].values()) == {"TFS107"}
+
+
 def test_a_known_name_that_is_not_the_variables_own_proves_nothing() -> None:
     """Beside a variable, and called Adam somewhere else."""
     builder = Builder()
@@ -378,6 +387,7 @@ def test_powers_of_beta_go_with_an_optimizer_of_their_scope_only() -> None:
         ["a", "b", "a/biased", "b/biased"],
         ["Adam/Momentum/kernel", "Adam/Momentum/bias", "Adam_1"],
         ["beta1_power", "beta2_power", "a"],  # powers without a family
+        ["a", "a/Adam", "a/Adam_1"],  # an Adam without powers
     ],
     ids=lambda names: names[-1],
 )

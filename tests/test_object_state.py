@@ -26,6 +26,10 @@ def step(key: str = "it") -> Node:
     return {"value": (key, (), "int64")}
 
 
+# What TensorFlow and Keras call the variables of their own optimizers; a program's own is a `Variable` unless it says.
+FULL_NAMES = {"it": "adam/iteration", "iter": "iter", "rate": "learning_rate", "decay": "decay"}
+
+
 def holder(slots: list[tuple[int, str, int]] | None = None, **children: int) -> Node:
     return {"children": dict(children), "slots": slots or []}
 
@@ -45,7 +49,7 @@ def judged(*nodes: Node) -> tuple[dict[str, str], object_graph.Graph, object_sta
             made.slot_variables.add(original_variable_node_id=original, slot_name=name, slot_variable_node_id=slot)
         if "value" in node:
             key, shape, dtype = node["value"]
-            made.attributes.add(name="VARIABLE_VALUE", full_name=key, checkpoint_key=key)
+            made.attributes.add(name="VARIABLE_VALUE", full_name=FULL_NAMES.get(key, "Variable"), checkpoint_key=key)
             tensors[key] = Tensor(key, dtype, shape, 12 if shape else 8)
     graph = object_graph.parse(message.SerializeToString())
     state = object_state.judge(graph, list(tensors.values()))
@@ -101,6 +105,35 @@ HONEST = {
         [holder(trainer=1), holder(iterations=2, _learning_rate=8, _variables=3, net=4), step(), items(2, 5, 6),
          holder(w=5, b=6, t=7), array("w"), array("b"), scalar("t"), scalar("lr")],
         {"w", "b", "t"}, {"it", "lr"},
+    ),
+    "an optimizer that was never used": (
+        [holder(model=1, optimizer=2), array("w"), holder(iter=3, learning_rate=4, decay=5, momentum=6), step("iter"),
+         scalar("rate"), scalar("decay"), scalar("momentum")],
+        {"w"}, {"iter", "rate", "decay", "momentum"},
+    ),
+    "a solver with a number of iterations and a rate, both so named": (
+        [holder(model=1, solver=2), array("w"), holder(iter=3, learning_rate=4), step("iter"), scalar("rate")],
+        {"w", "iter", "rate"}, set(),
+    ),
+    "a solver with all that an optimizer has, not so named": (
+        [holder(model=1, solver=2), array("w"), holder(iter=3, learning_rate=4, decay=5), step("n"), scalar("a"),
+         scalar("b")],
+        {"w", "n", "a", "b"}, set(),
+    ),
+    "a network whose weights are in a list behind a count": (
+        [holder(net=1, w=6), holder(_variables=2, _iterations=3, _learning_rate=4), items(3, 5), step("n"),
+         scalar("lr"), array("k"), array("w")],
+        {"w", "k", "n", "lr"}, set(),
+    ),
+    "a quantiser with a codebook beside what is trained": (
+        [holder(vq=1), holder(_variables=2, iterations=3, _trainable_variables=4), items(3, 5), step("n"), items(6),
+         array("codes"), array("w")],
+        {"w", "codes", "n"}, set(),
+    ),
+    "arrays on an optimizer, in a list called like slots that has none of its variables": (
+        [holder(optimizer=1, w=6), holder(_variables=2, _iterations=3, _learning_rate=4, _momentums=5, momentum=8),
+         items(3, 4, 7), step(), scalar("lr"), items(7), array("w"), array("m"), items(9), array("mine")],
+        {"w", "mine"}, {"it", "lr", "m"},
     ),
     "a root that has slots": (
         [holder([(3, "m", 4)], iter=1, model=2), step(), holder(w=3), array("w"), array("m")],

@@ -263,8 +263,8 @@ def _is_table(path: str) -> bool:
 
 def _checkpoint(prefix: str, listed: Listed) -> Found:
     folder, base = os.path.split(prefix)
-    # One of the first version may lie at the prefix, which is called so too.
-    path = prefix if base and not _is_table(prefix) else f"{prefix}.index"
+    # One of the first version may lie at the prefix, which is called so too, or a state file that leads elsewhere.
+    path = prefix if base and not _is_table(prefix) and not _leads_elsewhere(prefix) else f"{prefix}.index"
     error = _half_replaced(folder, base, listed)
     notes = () if error else beside.left_over(folder, base, listed)
     return Found(path, containers.CHECKPOINT, file=prefix, error=error, notes=notes)
@@ -276,6 +276,17 @@ def _half_replaced(folder: str, base: str, listed: Listed) -> Unreadable | None:
         return None
     remedy = "run tfstrip strip --in-place on it again, which completes it"
     return Unreadable("an interrupted strip left it half replaced", remedy)
+
+
+def _leads_elsewhere(path: str) -> bool:
+    """Return whether this is a state file that names another checkpoint than the one of its own name."""
+    folder, name = os.path.split(path)
+    if name != beside.STATE or not os.path.isfile(path):
+        return False
+    from tfstrip_core.containers import checkpoint_state
+
+    state = checkpoint_state.read(folder)
+    return state is not None and any(checkpoint_state.base(named) != name for named in checkpoint_state.names(state))
 
 
 def _twins(found: Found, listed: Listed) -> Iterator[Found]:

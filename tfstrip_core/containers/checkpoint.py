@@ -27,7 +27,8 @@ def endings(path: str) -> tuple[str, ...]:
     """Return what follows the prefix in the names of the checkpoint's files."""
     bundle = _read(path)
     shards = [tensor_bundle.shard_path("", number, bundle.shards) for number in range(bundle.shards)]
-    return tuple(ending for ending in (".index", *shards, META) if os.path.lexists(path + ending))
+    meta = [META] if checkpoint_meta.is_there(path) else []
+    return tuple(ending for ending in (".index", *shards, *meta) if os.path.lexists(path + ending))
 
 
 def inventory(path: str, _scope: Scope = INFERENCE) -> Inventory:

@@ -8,16 +8,26 @@ from collections.abc import Iterator
 
 from tfstrip_core.codecs import meta_graph, meta_graph_write
 from tfstrip_core.codecs.meta_graph import MetaGraph
-from tfstrip_core.errors import Pointer, ProofFailed, TfstripError
+from tfstrip_core.errors import Pointer, ProofFailed, Refused, TfstripError
 from tfstrip_core.inventory import Plan
 
 META = ".meta"
 _POINTER = b"version https://git-lfs"
 
 
+def is_there(path: str) -> bool:
+    """Return whether there is a .meta file beside the checkpoint `path`; raises Refused where that is no file.
+
+    To open a pipe is to wait for whoever writes to it.
+    """
+    if os.path.lexists(path + META) and not os.path.isfile(path + META):
+        raise Refused(f"its {os.path.basename(path + META)} is no file", "remove that, or get a good copy")
+    return os.path.lexists(path + META)
+
+
 def read(path: str) -> MetaGraph | None:
     """Return the graph beside the checkpoint `path`; None where there is none."""
-    if not os.path.isfile(path + META):
+    if not is_there(path):
         return None
     try:
         return meta_graph.read(path + META)
@@ -46,7 +56,7 @@ def rewrite(path: str, plan: Plan, target: str) -> Iterator[str]:
 
     Yields what is to be told: that it has changed, or that it is left out itself.
     """
-    if not os.path.lexists(path + META):
+    if not is_there(path):
         return
     if not plan.tensors:
         shutil.copyfile(path + META, target + META)

@@ -23,7 +23,7 @@ _SHARD = re.compile(r".*-\d{5}-of-(?!00001)\d{5}", re.DOTALL)
 
 def endings(path: str) -> tuple[str, ...]:
     """Return what follows `path` in the names of the checkpoint's files: nothing, and .meta where that is there."""
-    return ("", META) if os.path.lexists(path + META) else ("",)
+    return ("", META) if checkpoint_meta.is_there(path) else ("",)
 
 
 def _read(path: str) -> Table:

@@ -12,7 +12,16 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 
 from tfstrip_core.codecs.meta_graph import ASSIGNS, SAVES, VARIABLES, MetaGraph, Node, consumers
-from tfstrip_core.containers.slot_names import BETA_POWER, SLOTS, base_of, beneath, known, relation
+from tfstrip_core.containers.slot_names import (
+    BETA_POWER,
+    SLOTS,
+    WITH_POWERS,
+    any_power,
+    base_of,
+    beneath,
+    known,
+    relation,
+)
 from tfstrip_core.inventory import Tensor
 
 # How many slots follow the variable among the inputs, and how many powers of beta follow the slots.
@@ -85,8 +94,9 @@ def prove(graph: MetaGraph, tensors: Mapping[str, Tensor]) -> Proof:
         if key in hidden and beneath(key, primary) and (suffix in suffixes or known(suffix)):
             name = suffixes[suffix][1] if suffix in suffixes else base_of(suffix)
             sets.setdefault((primary, (scope, name)), []).append(key)
+    powers = any_power(tensors)
     for (_, family), keys in sets.items():
-        if len(keys) > 1:
+        if len(keys) > 1 and (powers or family[1] not in WITH_POWERS):
             for key in keys:
                 slots[key] = family
                 del beside[key]

@@ -17,6 +17,7 @@ from tfstrip_core.containers.slot_names import (
     BETA_POWER,
     SLOTS,
     WITH_POWERS,
+    any_power,
     base_of,
     known,
     number_of,
@@ -134,8 +135,10 @@ class _Judgement:
         families: dict[Family, list[str]] = defaultdict(list)
         for (_, scope, base), keys in whole.items():
             families[scope, base] += sorted(keys)
+        powers = any_power(self.tensors)
         for family, slots_of in families.items():
-            sure = fits and others and (len(slots_of) > 1 or len(others) == 1)
+            fits_powers = powers or family[1] not in WITH_POWERS
+            sure = fits and fits_powers and others and (len(slots_of) > 1 or len(others) == 1)
             self._cover(slots_of, "TFS101" if sure else "TFS107", family)
         self._powers(families)
 

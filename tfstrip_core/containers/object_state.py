@@ -29,6 +29,10 @@ _SLOT_NAMES = re.compile(
     r"m|v|vhat|momentum|rms|mg|accumulator|accum_grad|accum_var|linear|gradient_accumulator"
     r"|(Adam|AdaMax|Adagrad|Momentum|RMSProp|Ftrl|Adadelta)(_\d+)?"
 )
+# What the frameworks call the step and the rates of their optimizers, the optimizer's own name before it or not. A
+# program's own variable has whatever name it was given: `Variable`, if none.
+_FULL_STEP = re.compile(r"(.*/)?iter(ation)?(_\d+)?", re.DOTALL)
+_FULL_RATE = re.compile(r"(.*/)?(learning_rate|decay)(_\d+)?", re.DOTALL)
 _HYPER = re.compile(r"iter|decay|learning_rate|beta_[12]|momentum|rho|epsilon|weight_decay|loss_scale")
 # Scalars that optimizers hold under these names; another one may be the user's own, and stays.
 _SCALARS = re.compile(
@@ -146,19 +150,30 @@ class _Judge:
         steps = {children[name] for name in _STEPS if name in children}
         variables = self.children[children["_variables"]] if "_variables" in children else {}
         if variables.get("0") in steps:
-            whole = all(self._scalar(step) and self._is_integer(step) for step in steps)
+            whole = all(map(self._is_step, steps))
             own = any(self._array(child) for child in children.values())
             known = bool(children.keys() & {TRAINED, "_index_dict", "_learning_rate"})
             return "TFS101" if whole and number and known and not own else "TFS107"
         if steps and "_index_dict" in children and variables:  # TensorFlow 2.10's new optimizers: steps apart
-            whole = all(self._scalar(step) and self._is_integer(step) for step in steps)
+            whole = all(map(self._is_step, steps))
             listed = set(variables.values()) <= self._slots(number) | self._listed_averages(number)
             return "TFS101" if whole and number and listed else "TFS107"
         if "iter" in children and children.keys() & {"decay", "learning_rate"}:
             leaves = all(self._scalar(child) or not self._holds_values(child) for child in children.values())
             named = all(_HYPER.fullmatch(name) or not self._scalar(child) for name, child in children.items())
-            return "TFS101" if number and leaves and named and self._scalar(children["iter"]) else "TFS108"
+            # All three are in each of the frameworks' own. A solver that infers may have a step count and a rate too.
+            rates = {"decay", "learning_rate"} <= children.keys()
+            named &= rates and all(self._called(children[name], _FULL_RATE) for name in ("decay", "learning_rate"))
+            return "TFS101" if number and leaves and named and self._is_step(children["iter"]) else "TFS108"
         return ""
+
+    def _is_step(self, number: int) -> bool:
+        """Whether a node is a count of steps under the name that the frameworks give theirs."""
+        return self._scalar(number) and self._is_integer(number) and self._called(number, _FULL_STEP)
+
+    def _called(self, number: int, name: re.Pattern[str]) -> bool:
+        """Whether a variable has such a full name; with `free`, the graph itself tells who reads it."""
+        return self.free or all(name.fullmatch(item.full_name) for item in self.nodes[number].attributes)
 
     def _is_integer(self, number: int) -> bool:
         return all(self.tensors[key].dtype.startswith(("int", "uint")) for key in self._keys(number))
@@ -202,11 +217,18 @@ class _Judge:
         return goes - bridges, set(inside) - goes - self.kept
 
     def _lists(self, optimizer: int) -> set[int]:
-        """Return an optimizer's own lists of variables: by name, and flat."""
+        """Return an optimizer's own lists of variables: by name, flat, and of arrays that `_variables` has too."""
+        children = self.children[optimizer]
+        variables = set(self.children[children["_variables"]].values()) if "_variables" in children else set()
+        own = {child for name, child in children.items() if name in ("_variables", _AVERAGES)}
+        for name, child in children.items():
+            if _SLOT_LISTS.fullmatch(name) and variables.issuperset(
+                n for n in self.children[child].values() if self._array(n)
+            ):
+                own.add(child)
         return {
             child
-            for name, child in self.children[optimizer].items()
-            if name in ("_variables", _AVERAGES) or _SLOT_LISTS.fullmatch(name)
+            for child in own
             if all(key.isdigit() and not self.nodes[node].children for key, node in self.children[child].items())
         }
 

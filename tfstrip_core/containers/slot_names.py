@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 
 # The names that optimizers have unless the user gives another, and the numbers of slots that each keeps of a variable.
 SLOTS: Mapping[str, tuple[int, ...]] = {
@@ -32,6 +32,11 @@ def number_of(suffix: str) -> int:
 def known(suffix: str) -> bool:
     """Return whether an optimizer calls its slots so unless told otherwise."""
     return base_of(suffix) in SLOTS
+
+
+def any_power(keys: Iterable[str]) -> bool:
+    """Return whether there are powers of beta among the keys, without which no Adam is saved."""
+    return any(BETA_POWER.fullmatch(key.rpartition("/")[2]) for key in keys)
 
 
 def beneath(key: str, primary: str) -> bool:
