@@ -127,6 +127,17 @@ def test_slots_that_a_prediction_may_read_stay() -> None:
     assert rules["w/Adam_1"] == "TFS101"
 
 
+def test_a_slot_that_is_copied_into_what_a_prediction_reads_stays() -> None:
+    """A copy runs before the prediction by a control edge only: the value goes by way of the variable."""
+    builder = Builder()
+    builder.apply("Momentum", builder.variable("w"), builder.variable("w/Momentum", "w"))
+    builder.variable("local")
+    builder.node("copy", "Assign", ["local", "w/Momentum/read"])
+    assert judged(builder.saver())[0] == {"w/Momentum": "TFS101"}  # nothing reads the copy
+    builder.node("prediction", "Exp", ["local/read", "^copy"])
+    assert judged(builder)[0] == {"w/Momentum": "TFS107"}
+
+
 def test_a_slot_that_only_changes_a_weight_is_a_slot() -> None:
     """What an assignment hands on is the weight, which anything may read."""
     builder = Builder()

@@ -212,9 +212,19 @@ def _leaking(graph: MetaGraph) -> frozenset[str]:
         and "Summary" not in node.op
         and not graph.variable(node.name, through_reads=True)
     ]
+    # What is copied into a variable reaches all that reads the variable.
+    copied: dict[str, list[str]] = {}
+    for node in graph.nodes.values():
+        if node.op in ASSIGNS and len(node.inputs) > 1:
+            copied.setdefault(graph.variable(node.inputs[0][0]), []).append(node.inputs[1][0])
     found = set(todo)
     while todo:
-        node = graph.nodes[todo.pop()]
+        name = todo.pop()
+        node = graph.nodes[name]
+        for source in copied.get(name, ()):
+            if source in graph.nodes and source not in found:
+                found.add(source)
+                todo.append(source)
         if node.op in _STOPS:
             continue
         # What a write hands on is its variable, not the value written.
