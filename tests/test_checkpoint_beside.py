@@ -18,6 +18,32 @@ FIRST, BARE = one("tf1.15", "v1_adam"), one("tf1.15", "v1_no_meta")  # with a .m
 DATA = ".data-00000-of-00001"
 
 
+def test_an_index_that_is_none_of_ours_to_read_is_said_once(tmp_path: Path, capsys, monkeypatch) -> None:
+    """Its data files lead to it too, and know no better what is the matter."""
+    prefix = put(PLAIN, tmp_path / "in", "x")
+    recognise = discover.containers.recognise
+
+    def refusing(path: str) -> str:  # as for another user than root
+        if path.endswith(".index"):
+            raise PermissionError(13, "Permission denied")
+        return recognise(path)
+
+    monkeypatch.setattr(discover.containers, "recognise", refusing)
+    code, model = judge(capsys, str(tmp_path / "in"))
+    assert (code, model["verdict"], model["path"]) == (2, "unreadable", prefix)
+    assert "Permission denied" in model["message"]
+
+
+def test_a_pipe_in_the_place_of_an_index_is_told(tmp_path: Path, capsys) -> None:
+    """It is there, and is not what it should be; nothing waits for what it might say."""
+    prefix = put(PLAIN, tmp_path / "in", "x")
+    os.remove(f"{prefix}.index")
+    os.mkfifo(f"{prefix}.index")
+    code, model = judge(capsys, prefix + DATA)
+    assert (code, model["verdict"]) == (2, "unreadable")
+    assert "x.index is no regular file" in model["message"]
+
+
 @pytest.mark.parametrize(
     ("named", "there"),
     [

@@ -446,6 +446,7 @@ def test_a_write_that_fails_anywhere_leaves_nothing(checkpoint, way: str, tmp_pa
         else:
             assert (code, out) == (2, "")
             assert_one_sentence(err, prefix)
+            assert "its result cannot be written" in err
             assert content(folder) == old
 
 

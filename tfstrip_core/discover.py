@@ -195,6 +195,9 @@ def _look_into(path: str, listed: Listed) -> Found:
     try:
         kind = containers.recognise(path)
     except OSError as error:
+        base = path.removesuffix(".index")
+        if base != path and os.path.basename(base) in listed[os.path.dirname(path)].data:
+            return Found(base, containers.CHECKPOINT, file=base, error=_unreadable(error))
         return Found(path, "", error=_unreadable(error))
     if kind == containers.TABLE and path.endswith(".index"):
         return _checkpoint(path.removesuffix(".index"), listed)
@@ -239,7 +242,9 @@ def _damaged(path: str, kind: str, listed: Listed) -> Found | None:
 def _without_index(folder: str, base: str) -> Found:
     """Return the checkpoint of which there are data files and no index that could be read."""
     prefix = os.path.join(folder, base)
-    what = "damaged: it is no index" if os.path.isfile(f"{prefix}.index") else "missing"
+    index = f"{prefix}.index"
+    what = "damaged: it is no index" if os.path.isfile(index) else "missing"
+    what = what if os.path.isfile(index) or not os.path.lexists(index) else "no regular file"
     error = Unreadable(f"its file {base}.index is {what}", "get a complete copy of all its files")
     return Found(prefix if base else f"{prefix}.index", containers.CHECKPOINT, file=prefix, error=error)
 

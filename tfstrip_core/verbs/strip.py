@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import difflib
+import errno
 import os
 import shutil
 from collections.abc import Collection
@@ -46,6 +47,8 @@ from tfstrip_core.verbs.verify import compare, may_go
 if TYPE_CHECKING:
     from tfstrip_core.containers import Container
 
+_NO_ROOM = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EROFS)
+
 
 def strip(
     source: str,
@@ -78,6 +81,8 @@ def strip(
         scope = Scope(profile, frozenset(drop_functions))
         return _strip(found, target, Choices(ema, also, drop_training_config, scope), force)
     except OSError as error:
+        if error.errno in _NO_ROOM:
+            raise CannotReplace(f"its result cannot be written ({error.strerror})", "make room where it goes") from None
         raise Unreadable(
             f"cannot be read or written ({error.strerror or error})", "check space and permissions"
         ) from None
