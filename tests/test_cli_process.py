@@ -157,6 +157,23 @@ setattr(owner, name, interrupted)
 sys.exit(importlib.import_module(f"tfstrip_core.{entry}").main(words))
 """
 
+# A second request comes while what the first one left is being removed.
+TWICE = """
+import os, shutil, signal, sys
+from tfstrip_core import cli, replace
+
+remove = shutil.rmtree
+
+def interrupted(*args, **more):
+    os.kill(os.getpid(), signal.SIGTERM)
+    remove(*args, **more)
+
+shutil.rmtree = interrupted
+flush = replace.flush
+replace.flush = lambda file: (os.kill(os.getpid(), signal.SIGTERM), flush(file))
+sys.exit(cli.main(sys.argv[1:]))
+"""
+
 MOMENTS = {
     "first-read": ("tfstrip_core.codecs.zip", "members", "before"),
     "weights-written": ("tfstrip_core.containers.hdf5_parts", "rewrite", "after"),
@@ -183,6 +200,16 @@ def test_a_terminated_strip_leaves_nothing(words: list[str], moment: str, copy, 
     done = child(["-c", INTERRUPTED, *MOMENTS[moment], "SIGTERM", *words], tmp_path)
     assert done.returncode in (-signal.SIGTERM, 128 + signal.SIGTERM), done.stderr.decode()
     assert b"Traceback" not in done.stderr
+    assert os.listdir(tmp_path) == ["m.keras"]
+    assert path.read_bytes() == before
+
+
+def test_a_strip_that_is_terminated_twice_leaves_nothing(copy, tmp_path: Path) -> None:
+    """Whoever is told to stop is often told again at once: what the first time began is finished."""
+    path = Path(copy(DIRTY, "m.keras"))
+    before = path.read_bytes()
+    done = child(["-c", TWICE, "strip", "m.keras", "--in-place"], tmp_path)
+    assert done.returncode == 128 + signal.SIGTERM, done.stderr.decode()
     assert os.listdir(tmp_path) == ["m.keras"]
     assert path.read_bytes() == before
 

@@ -13,7 +13,7 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 
-from tfstrip_core import journal
+from tfstrip_core import journal, signals
 from tfstrip_core.codecs import saved_layout
 from tfstrip_core.errors import CannotReplace, UsageError
 
@@ -70,7 +70,7 @@ def workshop(target: str) -> Iterator[str]:
     try:
         yield made
     finally:
-        with suppress(OSError):
+        with signals.held(), suppress(OSError):
             _clear(made)
         if lock is not None:
             os.close(lock)

@@ -11,6 +11,7 @@ from contextlib import contextmanager
 from types import FrameType
 
 _asked: list[int] = []
+_tidying: list[None] = []
 
 
 @contextmanager
@@ -27,7 +28,18 @@ def heard() -> Iterator[None]:
 
 def _ask(number: int, _frame: FrameType | None) -> None:
     _asked.append(number)
-    raise SystemExit(128 + number)
+    if not _tidying:
+        raise SystemExit(128 + number)
+
+
+@contextmanager
+def held() -> Iterator[None]:
+    """Let requests to stop wait for the end of the block, which removes what a first one would leave behind."""
+    _tidying.append(None)
+    try:
+        yield
+    finally:
+        _tidying.pop()
 
 
 def obey() -> None:
