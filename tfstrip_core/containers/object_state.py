@@ -82,6 +82,7 @@ class _Judge:
         for number in range(len(self.nodes)):
             for key in self._keys(number):
                 self.owners.setdefault(key, set()).add(number)
+        self.read = {child.node for node in self.nodes for child in node.children if child.name.startswith("\0")}
         rated = {number: self._certainty(number) for number in range(len(self.nodes))}
         self.proven = [number for number, rule in rated.items() if rule == "TFS101"]
         if len(self.proven) > _MOST_OPTIMIZERS:
@@ -157,7 +158,9 @@ class _Judge:
         if "iter" in children and children.keys() & {"decay", "learning_rate"}:
             leaves = all(self._scalar(child) or not self._holds_values(child) for child in children.values())
             named = all(_HYPER.fullmatch(name) or not self._scalar(child) for name, child in children.items())
-            return "TFS101" if number and leaves and named and self._scalar(children["iter"]) else "TFS108"
+            # A function that reads one of them may be a model's own that counts and decays.
+            free = self.read.isdisjoint(children.values())
+            return "TFS101" if number and leaves and named and free and self._scalar(children["iter"]) else "TFS108"
         return ""
 
     def _is_integer(self, number: int) -> bool:

@@ -383,12 +383,14 @@ def paths(graph: Graph) -> dict[int, str]:
 
 
 def places(message: pb.ObjectGraph) -> frozenset[int]:
-    """Return the objects that say nothing: empty ones, and those that only lead the way, as a strip makes them."""
+    """Return the objects that say nothing, as a strip makes them: empty and held by none, or only leading the way."""
     names: dict[int, list[str]] = {}
     for child in message.nodes[0].children:
         names.setdefault(child.node_id, []).append(child.local_name)
     held = [number for number, known in names.items() if len(known) == 1 and known[0].startswith(KEPT)]
-    empty = {number for number, node in enumerate(message.nodes) if is_empty(node)}
+    # One that another object holds is more than a place: empty by itself, or for what it held is gone.
+    held_by_some = {number for node in message.nodes for number in ids_of(node)}
+    empty = {n for n, node in enumerate(message.nodes) if n not in held_by_some and is_empty(node)}
     return frozenset(empty.union(number for number in held if _only_leads(message.nodes[number])))
 
 
