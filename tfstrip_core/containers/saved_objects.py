@@ -256,7 +256,8 @@ class _Judge:
         """Return roles and findings."""
         tensors = list(self.tensors.values())
         graph = self._graph(through_functions=self.kept is None)
-        state = object_state.judge(graph, tensors, self.optimizers, free=True)
+        called = [n for n in range(len(self.nodes)) if self.held.is_function(n)] if self.kept is None else []
+        state = object_state.judge(graph, tensors, self.optimizers, free=True, called=called)
         proven = {n for found in state.findings for n in numbers(found.roots)}
         findings = [replace(found, roots=self._roots(numbers(found.roots))) for found in state.findings]
         claimed = {name for found in findings for name in found.tensors}
