@@ -109,7 +109,9 @@ class Made:
 
     def object(self, name: str, identifier: str = "_generic_user_object") -> int:
         self.names[name] = len(self.objects.nodes)
-        self.objects.nodes.add().user_object.identifier = identifier
+        made = self.objects.nodes.add().user_object
+        made.identifier = identifier
+        made.MergeFromString(b"\x12\x04\x08\x01\x10\x01")  # its version, which TensorFlow always writes
         return self.names[name]
 
     def variable(self, name: str, value: np.ndarray) -> None:

@@ -102,6 +102,71 @@ def test_a_weight_that_looks_like_an_optimizers_is_kept_for_its_reader(tmp_path:
     assert verify(path, target).equal
 
 
+def test_what_held_nothing_but_an_optimizer_stays_empty(tmp_path: Path) -> None:
+    """An object that held only training state says nothing any more and is still there, at any depth."""
+    made = Made()
+    root = made.objects.nodes[0]
+    held = [child for child in root.children if child.local_name != "optimizer"]
+    del root.children[:]
+    root.children.extend(held)
+    for name in ("outer", "inner"):
+        made.object(name)
+    made.child("root", outer="outer")
+    made.child("outer", inner="inner")
+    made.child("inner", optimizer="optimizer")
+    path, target, again = made.write(tmp_path / "model"), str(tmp_path / "small"), str(tmp_path / "again")
+    strip(path, target)
+    assert keys(target) == {KEY.format("w")}
+    nodes = graph(target).object_graph_def.nodes
+    assert [child.local_name for child in nodes[made.names["outer"]].children] == ["inner"]
+    assert verify(path, target).equal
+    strip(target, again)
+    assert files(again) == files(target)
+
+
+def test_scalars_called_like_an_optimizers_are_undecided_where_a_function_reads_one(tmp_path: Path) -> None:
+    """A model may count and decay by itself: what it reads of that proves no optimizer."""
+    made = Made()
+    made.object("solver")
+    for name in ("iter", "decay", "learning_rate", "momentum"):
+        made.variable(name, np.array(1, "<f4" if name != "iter" else "<i8"))
+        made.child("solver", **{name: name})
+    made.child("root", solver="solver")
+    assert "TFS108" not in rules(made.write(tmp_path / "unread"))
+    made.function("refine", ["decay"])
+    made.child("root", refine="refine")
+    path, target = made.write(tmp_path / "read"), str(tmp_path / "small")
+    assert "TFS108" in rules(path)
+    strip(path, target)
+    assert keys(target) >= {KEY.format(name) for name in ("iter", "decay", "momentum")}
+
+
+def test_a_function_that_hangs_on_an_optimizer_stays_callable(tmp_path: Path) -> None:
+    """An optimizer's state goes, and what somebody hung on it is called as before."""
+    made = Made()
+    made.function("predict", ["w"])
+    made.child("optimizer", predict="predict")
+    path, target, again = made.write(tmp_path / "model"), str(tmp_path / "small"), str(tmp_path / "again")
+    strip(path, target)
+    assert keys(target) == {KEY.format("w")}
+    held = graph(target).object_graph_def.nodes
+    assert "optimizer" in [child.local_name for child in held[0].children]
+    assert [child.local_name for child in held[made.names["optimizer"]].children][-1] == "predict"
+    assert verify(path, target).equal
+    strip(target, again)
+    assert files(again) == files(target)
+
+
+def test_damage_is_told_of_the_model_that_has_it(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """A byte that is not what it was is told with the path of the model that it is in."""
+    path, target = Made().write(tmp_path / "model"), str(tmp_path / "small")
+    strip(path, target)
+    data = Path(target, "variables", "variables.data-00000-of-00001")
+    data.write_bytes(bytes([data.read_bytes()[0] ^ 1]) + data.read_bytes()[1:])
+    assert main(["verify", path, target]) == 2
+    assert capsys.readouterr().err.startswith(f"tfstrip: {target}: ")
+
+
 def test_a_training_function_keeps_its_state_until_it_is_to_go(tmp_path: Path) -> None:
     """TFS203 names it; without it the state that it reads goes."""
     path = Made(train=True).write(tmp_path / "model")

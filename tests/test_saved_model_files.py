@@ -119,8 +119,7 @@ def test_what_lies_in_the_directory(tmp_path: Path, profile: Any) -> None:
         "assets/words.txt": b"one\n", "assets/deep/er/a.bin": bytes(range(256)), "assets/empty": b"",
         "assets.extra/tf_serving_warmup_requests": b"\0\1", "README.md": b"# hello\n", "signature.json": b"{}",
     }  # fmt: skip
-    stays["variables/notes.txt"] = b"mine"
-    goes = {"variables/variables.data-00007-of-00008": b"x", "saved_model.pbtxt": b"x"}
+    goes = {"variables/variables.data-00007-of-00008": b"x", "saved_model.pbtxt": b"x", "variables/notes.txt": b"mine"}
     for name, content in {**stays, **goes}.items():
         os.makedirs(os.path.dirname(f"{path}/{name}"), exist_ok=True)
         Path(path, name).write_bytes(content)

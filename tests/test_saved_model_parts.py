@@ -286,17 +286,20 @@ def test_graphs_that_contradict_each_other_are_refused(tmp_path: Path) -> None:
         objects(tmp_path, made)
 
 
-def test_a_list_that_lost_an_item_has_no_gap(tmp_path: Path) -> None:
-    """A loader would fill it with nothing."""
+@pytest.mark.parametrize("kind", ["trackable_list_wrapper", "trackable_tuple_wrapper"])
+def test_what_a_list_keeps_keeps_its_place(tmp_path: Path, kind: str) -> None:
+    """`model.parts[2]` is the same part before and after: what went left an empty object."""
     made = Made()
     made.object("other")
-    made.child("metrics", **{"1": "other", "10": "w", "2": "serve"})
+    made.object("row", kind)
+    made.child("root", row="row")
+    made.child("row", **{"0": "metric", "1": "other", "2": "serve", "3": "metric"})
     held = objects(tmp_path, made)
     message = saved_objects_write.without(held, {made.names["metric"]}, (), ())
-    children = message.nodes[made.names["metrics"]].children
-    assert {(child.local_name, child.node_id) for child in children} == {
-        ("0", made.names["other"]), ("1", made.names["serve"]), ("2", made.names["w"])
-    }  # fmt: skip
+    children = {child.local_name: child.node_id for child in message.nodes[made.names["row"]].children}
+    assert children == {str(at): made.names[name] for at, name in enumerate(("metric", "other", "serve", "metric"))}
+    assert saved_objects.is_empty(message.nodes[made.names["metric"]])
+    assert not message.nodes[made.names["metrics"]].children  # nothing is left of this one
 
 
 def test_numbers_stay_and_the_end_is_cut_off(tmp_path: Path) -> None:

@@ -154,8 +154,8 @@ def test_a_result_that_fails_its_proof_is_never_put_in_place(model, tmp_path: Pa
     before = Path(source).read_bytes()
     build = strip_verb._build
 
-    def sabotage(found: Found, planned: Plan, built: str) -> tuple[tuple[str, ...], list[str]]:
-        made = build(found, planned, built)
+    def sabotage(found: Found, planned: Plan, built: str, **more: bool) -> tuple[tuple[str, ...], list[str]]:
+        made = build(found, planned, built, **more)
         rewrite(built, lambda file: flip(file, 5))
         return made
 

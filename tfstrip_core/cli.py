@@ -229,7 +229,7 @@ def _verify(arguments: argparse.Namespace) -> int:
     except TfstripError as error:
         known = [_known(path) for path in paths]
         bad = next((inventory for inventory in known if inventory.message), known[0])
-        say(f"{printable(bad.path)}: {error}")
+        say(f"{printable(error.path or bad.path)}: {error}")
         if arguments.json:
             no = {"equal": False, "differences": []}
             _print_document("verify", [document.model(one) | no for one in known], message=str(error), **no)

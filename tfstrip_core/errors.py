@@ -21,6 +21,7 @@ class TfstripError(Exception):
     """A user's mistake or a bad file: `cause` is what is wrong, `remedy` is what to do about it."""
 
     verdict = ""
+    path = ""  # which of several files it is about, where only the one who raises it can tell
 
     def __init__(self, cause: str, remedy: str) -> None:
         """Keep both halves of the one sentence that the user reads."""

@@ -57,13 +57,21 @@ class State:
     findings: tuple[Finding, ...]
 
 
-def judge(graph: Graph, tensors: Sequence[Tensor], known: Collection[int] = (), *, free: bool = False) -> State:
+def judge(
+    graph: Graph,
+    tensors: Sequence[Tensor],
+    known: Collection[int] = (),
+    *,
+    free: bool = False,
+    called: Collection[int] = (),
+) -> State:
     """Return the roles and findings of an object-based checkpoint whose tensors are named by their keys.
 
     `known` are nodes that are optimizers by what is known beyond the graph. With `free`, what an optimizer trains need
-    not be found through it. Edges whose names begin with NUL lead to what a node needs, and are no way to name it.
+    not be found through it, but functions must, the nodes `called`. Edges whose names begin with NUL lead to what a
+    node needs, and are no way to name it.
     """
-    return _Judge(graph, tensors, known, free=free).state()
+    return _Judge(graph, tensors, known, free, called).state()
 
 
 def edges(graph: Graph, holders: Iterable[int]) -> Iterator[str]:
@@ -76,9 +84,11 @@ def edges(graph: Graph, holders: Iterable[int]) -> Iterator[str]:
 class _Judge:
     """The graph with what is asked of it again and again worked out once."""
 
-    def __init__(self, graph: Graph, tensors: Sequence[Tensor], known: Collection[int], *, free: bool) -> None:
+    def __init__(
+        self, graph: Graph, tensors: Sequence[Tensor], known: Collection[int], free: bool, called: Collection[int]
+    ) -> None:
         self.graph, self.nodes = graph, graph.nodes
-        self.known, self.free = known, free
+        self.known, self.free, self.called = known, free, frozenset(called)
         self.tensors = {tensor.name: tensor for tensor in tensors}
         self.children = [{child.name: child.node for child in node.children} for node in self.nodes]
         self.holders = self._holders()
@@ -86,6 +96,7 @@ class _Judge:
         for number in range(len(self.nodes)):
             for key in self._keys(number):
                 self.owners.setdefault(key, set()).add(number)
+        self.read = {child.node for node in self.nodes for child in node.children if child.name.startswith("\0")}
         rated = {number: self._certainty(number) for number in range(len(self.nodes))}
         self.proven = [number for number, rule in rated.items() if rule == "TFS101"]
         if len(self.proven) > _MOST_OPTIMIZERS:
@@ -161,9 +172,11 @@ class _Judge:
         if "iter" in children and children.keys() & {"decay", "learning_rate"}:
             leaves = all(self._scalar(child) or not self._holds_values(child) for child in children.values())
             named = all(_HYPER.fullmatch(name) or not self._scalar(child) for name, child in children.items())
-            # All three are in each of the frameworks' own. A solver that infers may have a step count and a rate too.
+            # All three are in each of the frameworks' own. A solver that infers may have a step count and a rate too,
+            # and a function that reads one of them.
             rates = {"decay", "learning_rate"} <= children.keys()
             named &= rates and all(self._called(children[name], _FULL_RATE) for name in ("decay", "learning_rate"))
+            named &= self.read.isdisjoint(children.values())
             return "TFS101" if number and leaves and named and self._is_step(children["iter"]) else "TFS108"
         return ""
 
@@ -211,10 +224,28 @@ class _Judge:
         goes = {inner for inner in goes if self.nodes[inner].saver is None} - self.kept - guests
         stays = (set(inside) - goes) | self.trained
         if self.free:
+            # A function that somebody hung on an optimizer is called by the way to it. But a loader builds an optimizer
+            # of a kind that it knows with a step counter, and fails without its value: that one goes nevertheless.
+            way = self._leading((self.called & guests) - self.kept, inside)
+            goes -= way if way.isdisjoint(self.known) else set()
             return goes, set(inside) - goes - self.kept
         # The way to what stays must stay: a loader finds those weights through it.
         bridges = {inner for inner in goes if stays & reachable(self.nodes, (inner,))}
         return goes - bridges, set(inside) - goes - self.kept
+
+    def _leading(self, targets: Collection[int], inside: Collection[int]) -> set[int]:
+        """Return the nodes among `inside` from which children lead to one of the targets, and these."""
+        parents: dict[int, list[int]] = {}
+        for number in inside if targets else ():
+            for child in self.nodes[number].children:
+                if not child.name.startswith("\0"):
+                    parents.setdefault(child.node, []).append(number)
+        found, todo = set(targets), list(targets)
+        while todo:
+            new = set(parents.get(todo.pop(), ())) - found
+            found |= new
+            todo += new
+        return found
 
     def _lists(self, optimizer: int) -> set[int]:
         """Return an optimizer's own lists of variables: by name, flat, and of arrays that `_variables` has too."""

@@ -12,7 +12,7 @@ from dataclasses import dataclass, field, replace
 from tfstrip_core.codecs import object_graph
 from tfstrip_core.codecs.object_graph import Attribute, Child, Graph, Slot, reachable
 from tfstrip_core.codecs.protos import saved_model_pb2 as pb
-from tfstrip_core.codecs.saved_model import SavedModel, concrete_names, ids_of
+from tfstrip_core.codecs.saved_model import SavedModel, concrete_names
 from tfstrip_core.codecs.tensor_bundle import Entry
 from tfstrip_core.containers import object_state
 from tfstrip_core.containers.object_state import State
@@ -21,7 +21,7 @@ from tfstrip_core.inventory import Finding, Role, Scope, Tensor
 
 OPTIMIZERS = frozenset({"optimizer", "experimentalOptimizer"})
 METRIC = "_tf_keras_metric"
-LIST = "trackable_list_wrapper"
+ROWS = frozenset({"trackable_list_wrapper", "trackable_tuple_wrapper"})
 GENERIC = "_generic_user_object"
 KEPT = "_kept"  # what the root calls the variables that nothing but functions leads to
 SIGNATURES = "signatures"
@@ -247,8 +247,7 @@ class _Judge:
 
     def _roots(self, nodes: Collection[int]) -> tuple[str, ...]:
         """Return what goes with objects: themselves, and the edges that lead from them."""
-        message = self.held.message
-        leading = (edge(message, n, child.name, child.node) for n in sorted(nodes) for child in self.nodes[n].children)
+        leading = (edge(n, child.name, child.node) for n in sorted(nodes) for child in self.nodes[n].children)
         slots = (text for n in sorted(nodes) for text in self.slots.get(n, ()))
         return (*(f"#{n}" for n in sorted(nodes)), *leading, *slots)
 
@@ -256,7 +255,8 @@ class _Judge:
         """Return roles and findings."""
         tensors = list(self.tensors.values())
         graph = self._graph(through_functions=self.kept is None)
-        state = object_state.judge(graph, tensors, self.optimizers, free=True)
+        called = [n for n in range(len(self.nodes)) if self.held.is_function(n)] if self.kept is None else []
+        state = object_state.judge(graph, tensors, self.optimizers, free=True, called=called)
         proven = {n for found in state.findings for n in numbers(found.roots)}
         findings = [replace(found, roots=self._roots(numbers(found.roots))) for found in state.findings]
         claimed = {name for found in findings for name in found.tensors}
@@ -340,7 +340,7 @@ class _Judge:
         if gone:
             found = self._finding("TFS202", "/", gone, "what no signature reaches", rest)
             held = tuple(
-                edge(message, 0, child.name, child.node)
+                edge(0, child.name, child.node)
                 for child in self.nodes[0].children
                 if child.name != SIGNATURES and child.node not in blank
             )
@@ -348,10 +348,9 @@ class _Judge:
             yield replace(found, roots=(*found.roots, *held, *told))
 
 
-def edge(message: pb.ObjectGraph, holder: int, name: str, node: int) -> str:
-    """Return what an edge between objects is called; a list's items have no fixed places."""
-    item = message.nodes[holder].user_object.identifier == LIST and name.isdigit()
-    return f"#{node}/held by {holder} as {'an item' if item else name}"
+def edge(holder: int, name: str, node: int) -> str:
+    """Return what an edge between objects is called."""
+    return f"#{node}/held by {holder} as {name}"
 
 
 def slot_edge(holder: int, slot: pb.Slot) -> str:
@@ -383,13 +382,13 @@ def paths(graph: Graph) -> dict[int, str]:
 
 
 def places(message: pb.ObjectGraph) -> frozenset[int]:
-    """Return the objects that say nothing: empty ones, and those that only lead the way, as a strip makes them."""
+    """Return the objects that say nothing, as a strip makes them: empty places, or only leading the way."""
     names: dict[int, list[str]] = {}
     for child in message.nodes[0].children:
         names.setdefault(child.node_id, []).append(child.local_name)
     held = [number for number, known in names.items() if len(known) == 1 and known[0].startswith(KEPT)]
-    empty = {number for number, node in enumerate(message.nodes) if is_empty(node)}
-    return frozenset(empty.union(number for number in held if _only_leads(message.nodes[number])))
+    blank = {number for number, node in enumerate(message.nodes) if is_empty(node)}
+    return frozenset(blank.union(number for number in held if _only_leads(message.nodes[number])))
 
 
 def _only_leads(node: pb.Object) -> bool:
@@ -401,8 +400,13 @@ def _only_leads(node: pb.Object) -> bool:
 
 
 def is_empty(node: pb.Object) -> bool:
-    """Return whether an object is nothing but a place: what one that went left behind."""
-    return bool(node.user_object.identifier == GENERIC and not list(ids_of(node)) and not node.registered_name)
+    """Return whether an object is nothing but the place of one that went: TensorFlow gives all of its own a version."""
+    return bool(node.SerializeToString() == empty().SerializeToString())
+
+
+def empty() -> pb.Object:
+    """Return what an object that goes leaves in its place."""
+    return pb.Object(user_object=pb.UserObject(identifier=GENERIC))
 
 
 _ROLES: Mapping[str, Role] = {

@@ -14,7 +14,7 @@ from tfstrip_core.codecs.object_graph import reachable
 from tfstrip_core.codecs.protos import object_graph_pb2
 from tfstrip_core.codecs.protos import saved_model_pb2 as pb
 from tfstrip_core.codecs.saved_model import concrete_names, ids_of
-from tfstrip_core.containers.saved_objects import GENERIC, KEPT, LIST, Objects, edge, is_empty
+from tfstrip_core.containers.saved_objects import GENERIC, KEPT, ROWS, Objects, edge, empty, is_empty
 
 
 def without(held: Objects, gone: AbstractSet[int], cut: Collection[str], called: Collection[str]) -> pb.ObjectGraph:
@@ -27,18 +27,16 @@ def without(held: Objects, gone: AbstractSet[int], cut: Collection[str], called:
     message.CopyFrom(held.message)
     for number, node in enumerate(message.nodes):
         if number in gone:
-            node.Clear()
-            node.user_object.identifier = GENERIC
+            node.CopyFrom(empty())
             continue
         stays = [
-            child.node_id not in gone and edge(held.message, number, child.local_name, child.node_id) not in cut
+            child.node_id not in gone and edge(number, child.local_name, child.node_id) not in cut
             for child in node.children
         ]
+        if node.user_object.identifier in ROWS and any(stays):
+            # What goes leaves an empty object: the places of the others mean something.
+            stays = [stay or child.node_id in gone for child, stay in zip(node.children, stays, strict=True)]
         keep(node.children, stays)
-        if node.user_object.identifier == LIST and not all(stays):
-            for place, child in enumerate(sorted(node.children, key=_place)):
-                if child.local_name.isdigit():
-                    child.local_name = str(place)
         keep(node.dependencies, [item.node_id not in gone for item in node.dependencies])
         keep(
             node.slot_variables,
@@ -49,11 +47,6 @@ def without(held: Objects, gone: AbstractSet[int], cut: Collection[str], called:
     named = {name for node in message.nodes for name in concrete_names(node)} | set(called)
     keep(message.concrete_functions, [entry.key in named for entry in message.concrete_functions])
     return message
-
-
-def _place(child: pb.Reference) -> tuple[int, str]:
-    name = child.local_name
-    return (int(name), "") if name.isascii() and name.isdigit() else (1 << 62, name)
 
 
 def _lead_to_values(message: pb.ObjectGraph, held: Objects, gone: Collection[int]) -> None:

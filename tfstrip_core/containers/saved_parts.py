@@ -63,7 +63,7 @@ def of_objects(held: Graph, objects: Objects) -> Iterator[Statement]:
         yield "attribute", f"#{number}@kind", _digest([bare])
         for child in node.children:
             if child.node_id not in blank:
-                yield "group", edge(message, number, child.local_name, child.node_id), ""
+                yield "group", edge(number, child.local_name, child.node_id), ""
         yield from _needs(number, node, objects)
         for name in saved_model.concrete_names(node):
             yield "attribute", f"#{number}@function {_plainly(name)}", f"{_digest([concrete[name]])} {closures[name]}"

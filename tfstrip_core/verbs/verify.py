@@ -12,7 +12,7 @@ from contextlib import ExitStack, suppress
 from tfstrip_core import containers
 from tfstrip_core.codecs.window import same
 from tfstrip_core.discover import Found, look
-from tfstrip_core.errors import Unreadable, UsageError, printable
+from tfstrip_core.errors import TfstripError, Unreadable, UsageError, printable
 from tfstrip_core.inventory import Comparison, Contents, Finding, Key, Proof, Scope
 from tfstrip_core.plan import Ema
 from tfstrip_core.rules import RULES
@@ -41,8 +41,8 @@ def verify(original: str, stripped: str, *, ema: Ema = "", also: Collection[str]
         raise UsageError("which average belongs to which weight is not certain", "verify without --ema apply")
     pairs = {weight: average for finding in averages for weight, average in finding.pairs} if ema == "apply" else {}
     once = (both[0].kind, os.path.realpath(both[0].file)) == (both[1].kind, os.path.realpath(both[1].file))
-    for model in both:
-        containers.container(model.kind).check_whole(model.file)
+    for model, asked in zip(both, (original, stripped), strict=True):
+        _check_whole(model, asked)
     differences, proof = compare(*both, may_go([item for item in found if _removable(item, also)]), pairs)
     if differences and both[0].kind == containers.SAVED_MODEL:
         with suppress(UsageError):  # it may be what only serves
@@ -61,6 +61,15 @@ def verify(original: str, stripped: str, *, ema: Ema = "", also: Collection[str]
     if differences and not gone and len(after.tensors) > len(before.tensors):
         notes.append("the second model holds all tensors of the first and more: name the original first")
     return Comparison(before, after, tuple(differences), tuple(notes), proof)
+
+
+def _check_whole(model: Found, asked: str) -> None:
+    """Raise Unreadable where a model is damaged, with the path by which it was asked for."""
+    try:
+        containers.container(model.kind).check_whole(model.file)
+    except TfstripError as error:
+        error.path = asked
+        raise
 
 
 def _within(model: Found, scope: Scope) -> tuple[Finding, ...]:
