@@ -186,6 +186,20 @@ def test_a_training_function_keeps_its_state_until_it_is_to_go(tmp_path: Path) -
         verify(path, target, also=["tarin"])
 
 
+def test_a_signature_that_reads_an_optimizers_state_stays(tmp_path: Path, capsys) -> None:
+    """A signature is what a server calls: another function of the same may go, and what it reads stays for it."""
+    made = Made(train=True)
+    made.function("served", ["w", "m"])
+    made.child("signatures", train="served")
+    path, target = made.write(tmp_path / "model"), str(tmp_path / "small")
+    assert [item.subject for item in inspect(path).findings if item.rule == "TFS203"] == ["train"]
+    with pytest.raises(UsageError, match="signatures/train is a signature, which stays"):
+        strip(path, target, drop_functions=["train", "signatures/train"])
+    assert main(["strip", path, "-o", target, "--drop-function", "train"]) == 0
+    assert "signatures/train" in capsys.readouterr().err
+    assert KEY.format("m") in keys(target)
+
+
 def test_serving_keeps_what_signatures_reach(tmp_path: Path) -> None:
     """Other functions go, with all that only they read; a verify knows the result for what it is."""
     made = Made(train=True)
@@ -444,6 +458,8 @@ def test_the_command(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None
     """Check refuses it, strip mends it."""
     path = Made(train=True).write(tmp_path / "model")
     assert main(["check", path]) == 1
+    assert main(["strip", path, "-o", str(tmp_path / "told")]) == 0
+    assert "run tfstrip strip with --drop-function train:" in capsys.readouterr().err
     assert main(["strip", path, "-o", str(tmp_path / "small"), "--drop-function", "train"]) == 0
     assert main(["check", str(tmp_path / "small")]) == 0
     assert main(["verify", path, str(tmp_path / "small"), "--also", "train"]) == 0

@@ -23,6 +23,10 @@ class Choices:
     scope: Scope = INFERENCE
 
 
+# What stays unless the user names it, and is told.
+_ON_REQUEST = ("TFS107", "TFS108", "TFS203")
+
+
 def plan(inventory: Inventory, choices: Choices) -> Plan:
     """Return what a strip of the model takes away, given an inventory whose averages are settled.
 
@@ -47,7 +51,7 @@ def plan(inventory: Inventory, choices: Choices) -> Plan:
     made = Plan(
         drop=tuple(drop),
         apply=tuple(pair for finding in averages for pair in finding.pairs) if choices.ema == "apply" else (),
-        kept=tuple(finding for finding in findings if finding.rule in ("TFS107", "TFS108") and finding not in drop),
+        kept=tuple(finding for finding in findings if finding.rule in _ON_REQUEST and finding not in drop),
         scope=choices.scope,
     )
     if not leaves_a_weight(inventory, made):

@@ -303,10 +303,16 @@ class _Judge:
         would = {name for found in without.findings if found.rule == "TFS101" for name in found.tensors}
         stays = would - {name for found in state.findings for name in found.tensors}
         told: set[str] = set()
-        for name, number in sorted(self.named.items()) if stays else ():
+        # Signatures last: they stay, and are told of where no other function reads the same.
+        for name, number in sorted(sorted(self.named.items()), key=_is_signature) if stays else ():
             read = {key for n in self.held.needs[number] for key in self._keys(n)} & stays
             inner = any(way in self.named for way in _leading(name))  # one of its traces
-            if read and not inner and number not in self.left_out:
+            if (
+                read
+                and not inner
+                and number not in self.left_out
+                and (read - told or not _is_signature((name, number)))
+            ):
                 message = f"reads or writes {len(read)} variables of an optimizer, which stay with it"
                 yield self._finding("TFS203", name, (), message, sorted(read - told))
                 told |= read
@@ -356,6 +362,10 @@ def edge(holder: int, name: str, node: int) -> str:
 def slot_edge(holder: int, slot: pb.Slot) -> str:
     """Return what an optimizer's statement about a slot is called; it goes with any of the three."""
     return f"#{slot.slot_variable_node_id}/slot {holder} {slot.original_variable_node_id} {slot.slot_name}"
+
+
+def _is_signature(function: tuple[str, int]) -> bool:
+    return function[0].startswith(f"{SIGNATURES}/")
 
 
 def _leading(path: str) -> Iterator[str]:

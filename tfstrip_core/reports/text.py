@@ -202,7 +202,9 @@ def strip_lines(result: StripResult) -> Iterator[str]:
 def strip_notices(result: StripResult) -> Iterator[str]:
     """Yield what a strip left in the result and the user should know."""
     for found in result.kept:
-        remedy = RULES[found.rule].remedy.replace("KEY", printable(found.subject))
+        remedy = RULES[found.rule].remedy
+        for word in ("KEY", "NAME"):
+            remedy = remedy.replace(f" {word}", f" {quoted(found.subject)}")
         yield f"{finding(result.target, found)}; kept: {remedy}"
     target = shown(result.target)
     for note in result.notes:

@@ -230,6 +230,9 @@ def _check_functions(inventory: Inventory, scope: Scope) -> None:
     """Raise UsageError where the user names a function that is not there."""
     known = {finding.subject for finding in inventory.findings if finding.rule == "TFS202"}
     train = sorted({finding.subject for finding in inventory.findings if finding.rule == "TFS203"})
+    for name in sorted(scope.without):
+        if name.startswith("signatures/"):
+            raise UsageError(f"{printable(name)} is a signature, which stays", "save the model without that signature")
     for name in sorted(scope.without - known):
         near = difflib.get_close_matches(name, train, 1) or train[:3]
         remedy = f"did you mean {', '.join(map(printable, near))}?" if near else "see tfstrip inspect"
