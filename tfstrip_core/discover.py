@@ -291,7 +291,11 @@ def _leads_elsewhere(path: str) -> bool:
     from tfstrip_core.containers import checkpoint_state
 
     state = checkpoint_state.read(folder)
-    return state is not None and any(checkpoint_state.base(named) != name for named in checkpoint_state.names(state))
+    for named in checkpoint_state.names(state) if state else ():
+        inside = os.path.normpath(checkpoint_state.base(named) if checkpoint_state.is_local(named) else named)
+        if inside != name and any(os.path.isfile(os.path.join(folder, inside + end)) for end in (".index", "")):
+            return True
+    return False
 
 
 def _twins(found: Found, listed: Listed) -> Iterator[Found]:
