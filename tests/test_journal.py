@@ -52,6 +52,7 @@ def run(words, signal=0, last=0):
                 os.kill(os.getpid(), signal)
         return count
 
+    sys.stdout.flush()  # or the child would write it again
     pid = os.fork()
     if not pid:
         handle = os.open(out, os.O_WRONLY | os.O_CREAT | os.O_TRUNC)
