@@ -161,13 +161,13 @@ def test_a_crash_between_the_two_files_is_finished_by_the_next_run(checkpoint, t
     ("moves", "removes", "fine"),
     [
         (["", ".meta"], [], True), ([""], [".meta"], True), ([".index", ".meta"], [], True),
-        ([""], [], False), ([], [""], False), ([".meta"], [""], False), (["", ".index"], [], False),
+        ([""], [], True), ([], [""], False), ([".meta"], [""], False), (["", ".index"], [], False),
         (["", ".meta"], [".index"], False), ([".meta", ""], [], True), (["", ".meta", "x"], [], False),
         ("", [], True), (["", ""], [".meta"], False),
     ],
 )  # fmt: skip
 def test_a_journal_moves_a_checkpoints_files_only(moves, removes, fine: bool) -> None:
-    """A name without an ending may be any file's: it counts only together with .meta."""
+    """A name without an ending may be any file's: it counts together with .meta, and alone for a SavedModel as a whole."""
     assert journal._are_plain(list(moves), removes) is fine
 
 
