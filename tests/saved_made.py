@@ -77,6 +77,7 @@ class Made:
         self.values = dict(VALUES)
         self.keys: dict[int, str] = {}
         self.names: dict[str, int] = {}
+        self.full_names = {"iterations": "adam/iteration"}
         root = self.object("root")
         for name, value in VALUES.items():
             self.variable(name, value)
@@ -140,7 +141,8 @@ class Made:
             for child in node.children:
                 made.children.add(node_id=child.node_id, local_name=child.local_name)
             if number in self.keys:
-                made.attributes.add(name="VARIABLE_VALUE", full_name="", checkpoint_key=self.keys[number])
+                called = self.full_names.get(node.variable.name, node.variable.name)
+                made.attributes.add(name="VARIABLE_VALUE", full_name=called, checkpoint_key=self.keys[number])
         return graph
 
     def parsed(self) -> pb.SavedModel:

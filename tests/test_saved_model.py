@@ -87,6 +87,16 @@ def test_an_optimizer_is_known_by_its_kind(tmp_path: Path, identifier: str) -> N
     assert roles(made.write(tmp_path / "model"))["iterations"] == "optimizer"
 
 
+def test_an_optimizers_form_without_the_name_of_its_steps_is_no_proof(tmp_path: Path) -> None:
+    """A program may keep its own variables in a list that begins with a count: the frameworks call theirs by a name."""
+    made = Made()
+    made.full_names.clear()
+    path, target = made.write(tmp_path / "model"), str(tmp_path / "small")
+    assert rules(path) == ["TFS107", "TFS102"]
+    strip(path, target)
+    assert KEY.format("m") in keys(target)
+
+
 def test_a_weight_that_looks_like_an_optimizers_is_kept_for_its_reader(tmp_path: Path) -> None:
     """What a function of inference reads stays, wherever it lies, and a loader finds it at the root."""
     made = Made()

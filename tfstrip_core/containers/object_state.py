@@ -185,8 +185,8 @@ class _Judge:
         return self._scalar(number) and self._is_integer(number) and self._called(number, _FULL_STEP)
 
     def _called(self, number: int, name: re.Pattern[str]) -> bool:
-        """Whether a variable has such a full name; with `free`, the graph itself tells who reads it."""
-        return self.free or all(name.fullmatch(item.full_name) for item in self.nodes[number].attributes)
+        """Whether a variable has such a full name."""
+        return all(name.fullmatch(item.full_name) for item in self.nodes[number].attributes)
 
     def _is_integer(self, number: int) -> bool:
         return all(self.tensors[key].dtype.startswith(("int", "uint")) for key in self._keys(number))
