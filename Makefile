@@ -13,7 +13,7 @@ PIP = $(BIN)/python -m pip install --quiet --disable-pip-version-check
 demo: .cache/demo/.installed
 	@PATH="$(CURDIR)/.cache/demo/bin:$$PATH" sh examples/demo.sh
 
-.cache/demo/.installed: pyproject.toml $(wildcard tfstrip_core/*.py tfstrip_core/*/*.py)
+.cache/demo/.installed: pyproject.toml $(wildcard tfstrip_core/*.py tfstrip_core/*/*.py tfstrip_core/*/*/*.py)
 	$(PYTHON) -m venv .cache/demo
 	.cache/demo/bin/python -m pip install --quiet --disable-pip-version-check .
 	touch $@

@@ -176,7 +176,7 @@ sys.exit(cli.main(sys.argv[1:]))
 
 MOMENTS = {
     "first-read": ("tfstrip_core.codecs.zip", "members", "before"),
-    "weights-written": ("tfstrip_core.containers.hdf5_parts", "rewrite", "after"),
+    "weights-written": ("tfstrip_core.containers.keras.hdf5_parts", "rewrite", "after"),
     "archive-written": ("tfstrip_core.codecs.zip", "write", "after"),
     "proof": ("tfstrip_core.verbs.strip", "compare", "before"),
     "sync": ("os", "fsync", "before"),

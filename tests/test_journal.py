@@ -16,7 +16,7 @@ from hostile import assert_one_sentence, judge, run
 
 import tfstrip_core
 from tfstrip_core import hook, journal, replace
-from tfstrip_core.containers import checkpoint as container
+from tfstrip_core.containers.checkpoints import checkpoint as container
 
 ROOT = os.path.dirname(os.path.dirname(os.path.abspath(__file__)))
 OTHER = keras("keras3.15.1", "sequential.keras")
@@ -33,7 +33,9 @@ STATE, SHOP = "checkpoint", ".tfstrip-abcdefgh"
 KILLED = """
 import json, os, shutil, sys
 from tfstrip_core import cli
-from tfstrip_core.containers import checkpoint, keras_zip, saved_model
+from tfstrip_core.containers.checkpoints import checkpoint
+from tfstrip_core.containers.keras import keras_zip
+from tfstrip_core.containers.saved import saved_model
 from tfstrip_core.reports import document, text
 said = json.load(sys.stdin)
 folder, out, lines, seen = said["folder"], said["folder"] + ".out", 0, {}

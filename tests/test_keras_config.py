@@ -5,8 +5,8 @@ from typing import Any
 import pytest
 
 from tfstrip_core.codecs.hdf5 import Dataset, Tree
-from tfstrip_core.containers import keras_config, optimizer_groups
-from tfstrip_core.containers.trainables import trainables
+from tfstrip_core.containers.keras import keras_config, optimizer_groups
+from tfstrip_core.containers.keras.trainables import trainables
 from tfstrip_core.inventory import Finding
 
 ADAM = {"optimizer": {"module": "keras.optimizers", "class_name": "Adam", "config": {}, "registered_name": None}}

@@ -9,7 +9,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from tfstrip_core.codecs import meta_graph
-from tfstrip_core.containers.named_state import judge
+from tfstrip_core.containers.checkpoints.named_state import judge
 from tfstrip_core.inventory import Finding, Role, Tensor
 from tfstrip_core.rules import RULES
 

@@ -13,7 +13,7 @@ from graphs import Named, named_checkpoints
 from tfstrip_core.codecs import tensor_bundle as tb
 from tfstrip_core.codecs import tensor_bundle_write as tw
 from tfstrip_core.codecs.meta_graph_write import without
-from tfstrip_core.containers.named_state import judge
+from tfstrip_core.containers.checkpoints.named_state import judge
 
 if find_spec("tensorflow") is None and not E2E:
     pytest.skip("needs TensorFlow: make test installs it", allow_module_level=True)

@@ -7,7 +7,7 @@ import pytest
 
 from tfstrip_core.codecs import object_graph
 from tfstrip_core.codecs.protos import object_graph_pb2
-from tfstrip_core.containers import object_state
+from tfstrip_core.containers.checkpoints import object_state
 from tfstrip_core.errors import Refused
 from tfstrip_core.inventory import Tensor
 
@@ -189,7 +189,7 @@ def test_the_proof_refuses_a_weight_that_nothing_leads_to(tmp_path: Path, monkey
     from checkpoint_fixtures import one
 
     import tfstrip_core
-    from tfstrip_core.containers import checkpoint
+    from tfstrip_core.containers.checkpoints import checkpoint
 
     source = one("tf2.15", "adam_batchnorm").prefix
     without = object_graph.without

@@ -14,7 +14,7 @@ from hostile import assert_one_sentence, listing
 from hostile import run as run_command
 
 from tfstrip_core import replace
-from tfstrip_core.containers import keras_hdf5, keras_zip
+from tfstrip_core.containers.keras import keras_hdf5, keras_zip
 
 DIRTY = one("keras3.8.0", "sequential.keras")
 DIRTY_H5 = one("keras3.8.0", "sequential.h5")

@@ -22,7 +22,7 @@ KILLED = """
 import json, os, shutil, sys
 source, folder, step, *files = sys.argv[1:]
 from tfstrip_core import cli, hook
-from tfstrip_core.containers import keras_hdf5, keras_zip
+from tfstrip_core.containers.keras import keras_hdf5, keras_zip
 from tfstrip_core.reports import document, text
 
 path, files, lines = os.path.join(folder, "m"), tuple(files), 0

@@ -13,8 +13,8 @@ from tfstrip_core.cli import main
 from tfstrip_core.codecs import saved_model
 from tfstrip_core.codecs.protos import meta_graph_pb2 as mg
 from tfstrip_core.codecs.protos import saved_model_pb2 as pb
-from tfstrip_core.containers import saved_saver_write
-from tfstrip_core.containers.saved_saver import Handle
+from tfstrip_core.containers.saved import saved_saver_write
+from tfstrip_core.containers.saved.saved_saver import Handle
 from tfstrip_core.discover import discover, look
 from tfstrip_core.errors import ProofFailed
 
@@ -428,11 +428,11 @@ def test_targets(tmp_path: Path) -> None:
 def test_a_proof_that_fails_leaves_nothing(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """A bug of ours in the saver, the closure or the objects is found by reading the result again."""
     path = Made().write(tmp_path / "model")
-    saver_write, real = "tfstrip_core.containers.saved_saver_write.write", saved_saver_write.write
+    saver_write, real = "tfstrip_core.containers.saved.saved_saver_write.write", saved_saver_write.write
     faults = {
         saver_write: lambda meta, handles, taken: {},
-        "tfstrip_core.containers.saved_closure.functions": lambda held, nodes, objects: frozenset({"f_serve"}),
-        "tfstrip_core.containers.saved_objects_write._lead_to_values": lambda message, held, gone: message.nodes[
+        "tfstrip_core.containers.saved.saved_closure.functions": lambda held, nodes, objects: frozenset({"f_serve"}),
+        "tfstrip_core.containers.saved.saved_objects_write._lead_to_values": lambda message, held, gone: message.nodes[
             0
         ].children.add(node_id=1, local_name="more"),
     }

@@ -10,8 +10,14 @@ from tfstrip_core.codecs import object_graph, saved_model, tensor_bundle, wire
 from tfstrip_core.codecs.protos import meta_graph_pb2 as mg
 from tfstrip_core.codecs.protos import saved_model_pb2 as pb
 from tfstrip_core.codecs.tensor_bundle import Entry
-from tfstrip_core.containers import saved_closure, saved_objects, saved_objects_write, saved_saver, saved_saver_write
-from tfstrip_core.containers.saved_saver import Handle
+from tfstrip_core.containers.saved import (
+    saved_closure,
+    saved_objects,
+    saved_objects_write,
+    saved_saver,
+    saved_saver_write,
+)
+from tfstrip_core.containers.saved.saved_saver import Handle
 from tfstrip_core.errors import Refused, Unreadable, Unsupported
 
 UNKNOWN = b"\xa2\x06\x05later"

@@ -14,7 +14,7 @@ from saved_made import Made, files
 from test_journal import KILLED, OTHER, ROOT
 
 from tfstrip_core import CannotReplace, UsageError, inspect, journal, replace, strip, verify
-from tfstrip_core.containers import saved_model as container
+from tfstrip_core.containers.saved import saved_model as container
 
 DATA = "variables/variables.data-00000-of-00001"
 SECOND = "variables/variables.data-00001-of-00002"

@@ -19,7 +19,7 @@ from hostile import assert_one_sentence, judge, listing, run
 
 from tfstrip_core import containers, hook, journal
 from tfstrip_core.codecs import meta_graph, meta_graph_write, sstable, sstable_records, v1_table
-from tfstrip_core.containers import checkpoint_v1
+from tfstrip_core.containers.checkpoints import checkpoint_v1
 from tfstrip_core.errors import Refused, TfstripError, Unreadable, Unsupported
 from tfstrip_core.inventory import Plan
 from tfstrip_core.release import artifacts

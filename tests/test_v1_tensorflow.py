@@ -12,7 +12,7 @@ from conftest import E2E
 
 from tfstrip_core import check, strip, verify
 from tfstrip_core.codecs import v1_table
-from tfstrip_core.containers import checkpoint_v1
+from tfstrip_core.containers.checkpoints import checkpoint_v1
 
 if find_spec("tensorflow") is None and not E2E:
     pytest.skip("needs TensorFlow: make test installs it", allow_module_level=True)

@@ -93,7 +93,7 @@ def is_named(path: str) -> bool:
     folder, name = os.path.split(path)
     if name == STATE or not os.path.isfile(os.path.join(folder, STATE)):
         return False
-    from tfstrip_core.containers import checkpoint_state
+    from tfstrip_core.containers.checkpoints import checkpoint_state
 
     state = checkpoint_state.read(folder)
     return state is not None and name in map(checkpoint_state.base, checkpoint_state.names(state))

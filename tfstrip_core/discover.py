@@ -288,7 +288,7 @@ def _leads_elsewhere(path: str) -> bool:
     folder, name = os.path.split(path)
     if name != beside.STATE or not os.path.isfile(path):
         return False
-    from tfstrip_core.containers import checkpoint_state
+    from tfstrip_core.containers.checkpoints import checkpoint_state
 
     state = checkpoint_state.read(folder)
     for named in checkpoint_state.names(state) if state else ():
@@ -315,7 +315,7 @@ def _of_state_file(path: str, listed: Listed) -> tuple[list[Found], list[str]]:
     folder, name = os.path.split(path)
     if name != beside.STATE or not os.path.isfile(path):
         return [], []
-    from tfstrip_core.containers import checkpoint_state
+    from tfstrip_core.containers.checkpoints import checkpoint_state
 
     state = checkpoint_state.read(folder)
     there: list[Found] = []

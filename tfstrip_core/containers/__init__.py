@@ -53,11 +53,11 @@ SAVED_MODEL = "saved-model"
 TABLE = "checkpoint-v1"  # or, where its name says so, the index of a CHECKPOINT
 CUT_TABLE = "cut-table"  # perhaps such a file, cut off: it has the beginning and no end, or nothing at all
 _MODULES = {
-    KERAS_ZIP: "keras_zip",
-    HDF5: "keras_hdf5",
-    CHECKPOINT: "checkpoint",
-    TABLE: "checkpoint_v1",
-    SAVED_MODEL: "saved_model",
+    KERAS_ZIP: "keras.keras_zip",
+    HDF5: "keras.keras_hdf5",
+    CHECKPOINT: "checkpoints.checkpoint",
+    TABLE: "checkpoints.checkpoint_v1",
+    SAVED_MODEL: "saved.saved_model",
 }
 
 # What is recognised and not handled: its name, and the way out.

@@ -9,9 +9,9 @@ from __future__ import annotations
 from typing import Any
 
 from tfstrip_core.codecs.hdf5 import Tree
-from tfstrip_core.containers import keras_config
-from tfstrip_core.containers.keras_config import Json
-from tfstrip_core.containers.optimizer_groups import variables
+from tfstrip_core.containers.keras import keras_config
+from tfstrip_core.containers.keras.keras_config import Json
+from tfstrip_core.containers.keras.optimizer_groups import variables
 
 _MODELS = ("Sequential", "Functional", "Model")
 _RECURRENT = ("LSTM", "GRU", "SimpleRNN")

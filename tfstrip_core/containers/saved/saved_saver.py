@@ -12,7 +12,7 @@ from dataclasses import dataclass
 
 from tfstrip_core.codecs import meta_graph
 from tfstrip_core.codecs.tensor_bundle import Entry
-from tfstrip_core.containers.saved_closure import Graph, Node
+from tfstrip_core.containers.saved.saved_closure import Graph, Node
 from tfstrip_core.errors import Refused, Unreadable, Unsupported
 
 CALLS = frozenset({"StatefulPartitionedCall", "PartitionedCall"})

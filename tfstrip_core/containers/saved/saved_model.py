@@ -17,8 +17,9 @@ from tfstrip_core.codecs.protos import saved_model_pb2 as pb
 from tfstrip_core.codecs.saved_model import SavedModel
 from tfstrip_core.codecs.tensor_bundle import Entry
 from tfstrip_core.codecs.window import blocks, same
-from tfstrip_core.containers import (
-    named_state,
+from tfstrip_core.containers.checkpoints import named_state
+from tfstrip_core.containers.checkpoints.object_state import State
+from tfstrip_core.containers.saved import (
     saved_closure,
     saved_code,
     saved_graph_write,
@@ -27,10 +28,9 @@ from tfstrip_core.containers import (
     saved_parts,
     saved_saver,
 )
-from tfstrip_core.containers.object_state import State
-from tfstrip_core.containers.saved_closure import Graph
-from tfstrip_core.containers.saved_objects import Objects
-from tfstrip_core.containers.saved_saver import Bindings
+from tfstrip_core.containers.saved.saved_closure import Graph
+from tfstrip_core.containers.saved.saved_objects import Objects
+from tfstrip_core.containers.saved.saved_saver import Bindings
 from tfstrip_core.errors import Refused, UsageError, printable
 from tfstrip_core.inventory import INFERENCE, Contents, Finding, Inventory, Key, Part, Plan, Role, Scope, Tensor
 

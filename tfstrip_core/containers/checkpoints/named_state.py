@@ -11,8 +11,8 @@ from collections import Counter, defaultdict
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 
 from tfstrip_core.codecs.meta_graph import MetaGraph
-from tfstrip_core.containers import graph_slots
-from tfstrip_core.containers.slot_names import (
+from tfstrip_core.containers.checkpoints import graph_slots
+from tfstrip_core.containers.checkpoints.slot_names import (
     AVERAGE,
     BETA_POWER,
     SLOTS,

@@ -8,9 +8,9 @@ from dataclasses import replace
 from typing import Any
 
 from tfstrip_core.codecs.hdf5 import Dataset, Tree
-from tfstrip_core.containers import keras_config
-from tfstrip_core.containers.optimizer_groups import Group, groups, state
-from tfstrip_core.containers.trainables import trainables
+from tfstrip_core.containers.keras import keras_config
+from tfstrip_core.containers.keras.optimizer_groups import Group, groups, state
+from tfstrip_core.containers.keras.trainables import trainables
 from tfstrip_core.inventory import Finding
 
 _NAMED = re.compile(r"/(average|slow)(_\d+)?(:0)?(/|$)|_average(_\d+)?(:0)?$")

@@ -10,8 +10,8 @@ from google.protobuf.message import DecodeError
 from tfstrip_core.codecs import meta_graph
 from tfstrip_core.codecs.protos import meta_graph_pb2
 from tfstrip_core.codecs.protos import saved_model_pb2 as pb
-from tfstrip_core.containers import saved_saver_write
-from tfstrip_core.containers.saved_closure import (
+from tfstrip_core.containers.saved import saved_saver_write
+from tfstrip_core.containers.saved.saved_closure import (
     ASSETS_COLLECTION,
     INIT_COLLECTIONS,
     TRAIN,
@@ -19,8 +19,8 @@ from tfstrip_core.containers.saved_closure import (
     local_paths,
     source,
 )
-from tfstrip_core.containers.saved_objects_write import keep
-from tfstrip_core.containers.saved_saver import Handle
+from tfstrip_core.containers.saved.saved_objects_write import keep
+from tfstrip_core.containers.saved.saved_saver import Handle
 
 _LISTS = frozenset({*INIT_COLLECTIONS, "table_initializer", "asset_filepaths"})
 _PLACES = "_class"

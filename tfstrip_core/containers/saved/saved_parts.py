@@ -13,9 +13,9 @@ from tfstrip_core.codecs import jsontext, saved_model
 from tfstrip_core.codecs.components import components
 from tfstrip_core.codecs.protos import saved_model_pb2 as pb
 from tfstrip_core.codecs.saved_model import SavedModel
-from tfstrip_core.containers import saved_closure, saved_saver
-from tfstrip_core.containers.saved_closure import Graph
-from tfstrip_core.containers.saved_objects import Objects, edge, places, slot_edge
+from tfstrip_core.containers.saved import saved_closure, saved_saver
+from tfstrip_core.containers.saved.saved_closure import Graph
+from tfstrip_core.containers.saved.saved_objects import Objects, edge, places, slot_edge
 from tfstrip_core.errors import Unreadable
 
 Statement = tuple[str, str, str]  # kind of part, name, value

@@ -12,8 +12,8 @@ from tfstrip_core import rules
 from tfstrip_core.codecs import v1_table
 from tfstrip_core.codecs.v1_table import Table, Variable
 from tfstrip_core.codecs.window import blocks
-from tfstrip_core.containers import checkpoint_meta, checkpoint_state, named_state
-from tfstrip_core.containers.checkpoint_meta import META
+from tfstrip_core.containers.checkpoints import checkpoint_meta, checkpoint_state, named_state
+from tfstrip_core.containers.checkpoints.checkpoint_meta import META
 from tfstrip_core.errors import Unsupported
 from tfstrip_core.inventory import INFERENCE, Contents, Inventory, Part, Plan, Scope, Tensor
 

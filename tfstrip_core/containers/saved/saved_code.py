@@ -10,8 +10,9 @@ from collections.abc import Iterator, Mapping
 
 from tfstrip_core.codecs import jsontext, saved_model
 from tfstrip_core.codecs.saved_model import SavedModel
-from tfstrip_core.containers import keras_config, saved_closure
-from tfstrip_core.containers.saved_closure import Graph, Node
+from tfstrip_core.containers.keras import keras_config
+from tfstrip_core.containers.saved import saved_closure
+from tfstrip_core.containers.saved.saved_closure import Graph, Node
 from tfstrip_core.errors import Unreadable
 from tfstrip_core.inventory import Finding
 

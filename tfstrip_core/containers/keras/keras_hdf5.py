@@ -15,7 +15,7 @@ from typing import Any, BinaryIO
 from tfstrip_core import rules
 from tfstrip_core.codecs import hdf5, hdf5_open, jsontext
 from tfstrip_core.codecs.hdf5 import Tree
-from tfstrip_core.containers import averages, hdf5_parts, keras_config, optimizer_groups
+from tfstrip_core.containers.keras import averages, hdf5_parts, keras_config, optimizer_groups
 from tfstrip_core.errors import NotAModel, Refused, Unsupported
 from tfstrip_core.inventory import INFERENCE, Contents, Finding, Inventory, Plan, Scope
 

@@ -19,7 +19,7 @@ from tfstrip_core.codecs import zip as archive
 from tfstrip_core.codecs.hdf5 import Tree
 from tfstrip_core.codecs.window import Window
 from tfstrip_core.codecs.window import blocks as file_blocks
-from tfstrip_core.containers import averages, hdf5_parts, keras_config, optimizer_groups
+from tfstrip_core.containers.keras import averages, hdf5_parts, keras_config, optimizer_groups
 from tfstrip_core.errors import NotAModel, Refused, Unreadable, Unsupported
 from tfstrip_core.inventory import INFERENCE, Contents, Finding, Inventory, Key, Part, Plan, Scope
 

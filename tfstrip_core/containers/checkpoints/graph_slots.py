@@ -12,7 +12,7 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 
 from tfstrip_core.codecs.meta_graph import ASSIGNS, SAVES, VARIABLES, MetaGraph, Node, consumers
-from tfstrip_core.containers.slot_names import (
+from tfstrip_core.containers.checkpoints.slot_names import (
     BETA_POWER,
     SLOTS,
     WITH_POWERS,

@@ -14,8 +14,8 @@ from tfstrip_core.codecs.object_graph import Attribute, Child, Graph, Slot, reac
 from tfstrip_core.codecs.protos import saved_model_pb2 as pb
 from tfstrip_core.codecs.saved_model import SavedModel, concrete_names
 from tfstrip_core.codecs.tensor_bundle import Entry
-from tfstrip_core.containers import object_state
-from tfstrip_core.containers.object_state import State
+from tfstrip_core.containers.checkpoints import object_state
+from tfstrip_core.containers.checkpoints.object_state import State
 from tfstrip_core.errors import Refused, Unreadable
 from tfstrip_core.inventory import Finding, Role, Scope, Tensor
 

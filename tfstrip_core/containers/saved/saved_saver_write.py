@@ -6,7 +6,7 @@ from collections.abc import Collection, Sequence
 
 from tfstrip_core.codecs.protos import meta_graph_pb2 as pb
 from tfstrip_core.codecs.protos import saved_model_pb2
-from tfstrip_core.containers.saved_saver import Handle
+from tfstrip_core.containers.saved.saved_saver import Handle
 
 _STRING = 7
 _VERSION_2 = 2

@@ -14,9 +14,9 @@ from tfstrip_core import rules
 from tfstrip_core.codecs import object_graph, tensor_bundle, tensor_bundle_write
 from tfstrip_core.codecs.object_graph import Graph
 from tfstrip_core.codecs.tensor_bundle import Bundle, Data, Entry
-from tfstrip_core.containers import checkpoint_meta, checkpoint_state, named_state, object_state
-from tfstrip_core.containers.checkpoint_meta import META
-from tfstrip_core.containers.object_state import State
+from tfstrip_core.containers.checkpoints import checkpoint_meta, checkpoint_state, named_state, object_state
+from tfstrip_core.containers.checkpoints.checkpoint_meta import META
+from tfstrip_core.containers.checkpoints.object_state import State
 from tfstrip_core.errors import ProofFailed, TfstripError
 from tfstrip_core.inventory import INFERENCE, Contents, Inventory, Key, Part, Plan, Scope, Tensor
 

@@ -14,7 +14,7 @@ from tfstrip_core.codecs.object_graph import reachable
 from tfstrip_core.codecs.protos import object_graph_pb2
 from tfstrip_core.codecs.protos import saved_model_pb2 as pb
 from tfstrip_core.codecs.saved_model import concrete_names, ids_of
-from tfstrip_core.containers.saved_objects import GENERIC, KEPT, ROWS, Objects, edge, empty, is_empty
+from tfstrip_core.containers.saved.saved_objects import GENERIC, KEPT, ROWS, Objects, edge, empty, is_empty
 
 
 def without(held: Objects, gone: AbstractSet[int], cut: Collection[str], called: Collection[str]) -> pb.ObjectGraph:

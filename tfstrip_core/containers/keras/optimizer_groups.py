@@ -13,7 +13,7 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 
 from tfstrip_core.codecs.hdf5 import Dataset, Tree
-from tfstrip_core.containers import keras_config
+from tfstrip_core.containers.keras import keras_config
 from tfstrip_core.inventory import Finding
 
 LAYER_LISTS = ("layers", "_layer_checkpoint_dependencies")

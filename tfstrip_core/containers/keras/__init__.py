@@ -1,0 +1,1 @@
+"""Keras's own files: archives, and HDF5 of every layout."""

@@ -1,0 +1,1 @@
+"""SavedModels: what inference reaches, and how the rest goes."""
