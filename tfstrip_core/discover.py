@@ -23,6 +23,7 @@ _SEVERAL = (
     containers.TABLE,
     containers.SAVED_MODEL,
     containers.KERAS_DIRECTORY,
+    containers.KERAS_SHARDS,
     containers.POINTER,
 )
 
@@ -194,7 +195,7 @@ def _no_single_model(path: str, listed: Listed) -> Unsupported:
 
 def _look_into(path: str, listed: Listed) -> Found:
     """Return what a regular file is."""
-    whole = _whole(path, listed)
+    whole = _whole(path, listed) or _of_shard(path, listed)
     if whole:
         return whole
     try:
@@ -204,6 +205,8 @@ def _look_into(path: str, listed: Listed) -> Found:
         if base != path and os.path.basename(base) in listed[os.path.dirname(path)].data:
             return Found(base, containers.CHECKPOINT, file=base, error=_unreadable(error))
         return Found(path, "", error=_unreadable(error))
+    if kind == containers.KERAS_SHARDS:
+        return _shards(path, listed)
     if kind == containers.TABLE and path.endswith(".index"):
         return _checkpoint(path.removesuffix(".index"), listed)
     prefix = _prefix_of(path)
@@ -235,6 +238,36 @@ def _whole(path: str, listed: Listed, *, assets: bool = False) -> Found | None:
         if top is not None and containers.recognise_directory(top) == kind:
             return _directory(top, kind, listed)
     return None
+
+
+def _of_shard(path: str, listed: Listed) -> Found | None:
+    """Return the sharded weights that a file belongs to by its name."""
+    folder, name = os.path.split(path)
+    base = beside.of_shard(name)
+    if base is None:
+        return None
+    named = os.path.join(folder, base + containers.map_ending(containers.KERAS_SHARDS))
+    try:
+        there = os.path.isfile(named) and containers.recognise(named) == containers.KERAS_SHARDS
+    except OSError:
+        return None
+    return _shards(named, listed) if there else None
+
+
+def _shards(path: str, listed: Listed) -> Found:
+    """Return the sharded weights whose map is at `path`."""
+    folder, name = os.path.split(path)
+    ending = containers.map_ending(containers.KERAS_SHARDS)
+    if not name.endswith(ending):
+        cause = f"it maps the files of Keras weights, and is not called NAME{ending}"
+        error = Unreadable(cause, "call it so, with the NAME that its files have before _00000")
+        return Found(path, containers.KERAS_SHARDS, error=error)
+    base = name.removesuffix(ending)
+    half = _half_replaced(folder, base, listed)
+    names = listed[folder].shards.get(base, [])
+    prefix = os.path.join(folder, base)
+    notes = () if half else beside.unused(containers.KERAS_SHARDS, prefix, names, "map")
+    return Found(path, containers.KERAS_SHARDS, file=prefix, error=half, notes=notes)
 
 
 def _damaged(path: str, kind: str, listed: Listed) -> Found | None:

@@ -23,8 +23,9 @@ from tfstrip_core.codecs import layouts
 
 NAME = "result.journal"
 _LIMIT = 64 << 20
-# What may be moved or removed, whatever a journal says: a checkpoint's files, and a directory's own.
-_ENDING = re.compile(r"\.(index|meta|data-\d{5,}-of-\d{5,})")
+# What may be moved or removed, whatever a journal says: the files of a checkpoint or of sharded weights, and a
+# directory's own.
+_ENDING = re.compile(r"\.(index|meta|data-\d{5,}-of-\d{5,})|\.weights\.json|_\d{5,}\.weights\.h5")
 
 
 class _Rest(NamedTuple):

@@ -79,6 +79,23 @@ def workshop(target: str) -> Iterator[str]:
             os.close(lock)
 
 
+def built(folder: str, name: str | None = None) -> str:
+    """Return where a workshop's result is built: under its final `name`, where its own files name each other."""
+    place = os.path.join(folder, "result")
+    if name is None:
+        return place
+    os.mkdir(f"{place}.named")
+    return os.path.join(f"{place}.named", name)
+
+
+def gathered(folder: str, made: str, endings: Iterable[str]) -> str:
+    """Return the workshop's `result`, once the files `made` + ending are called so."""
+    place = built(folder)
+    for ending in endings if made != place else ():
+        os.rename(made + ending, place + ending)
+    return place
+
+
 def _clear(folder: str) -> None:
     """Finish what the workshop's journal says, if it has one, and remove the workshop with all that is left in it."""
     if not os.path.lexists(os.path.join(folder, journal.NAME)) or journal.finish(folder):
@@ -162,7 +179,7 @@ def check_target(source: str, target: str, endings: Sequence[str], layout: Layou
     if layout:
         _check_directory(source, target, endings, layout, force)
         endings = ()
-    elif os.path.isdir(target):
+    elif os.path.isdir(target) and endings[0] in ("", ".index"):
         what = "file" if endings == ("",) else "file or the prefix"
         raise UsageError(f"the target {target} is a directory", f"name the {what} to write in it")
     for ending in endings:

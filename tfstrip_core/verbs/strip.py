@@ -90,14 +90,16 @@ def strip(
 
 def _strip(found: Found, target: str | None, choices: Choices, force: bool) -> StripResult:
     source, container, layout = found.file, containers.container(found.kind), containers.layout(found.kind)
-    every = container.endings(source)
+    every, named = container.endings(source), containers.map_ending(found.kind)
+    if target is not None:
+        _check_name(found, target)
+    destination = source if target is None else target.removesuffix(named)
     size = replace.total(replace.stamps(source, every))
     endings = _replaced(layout, every) if target is None else every
     if target is None:
         replace.check_in_place(replace.every(source, endings))
     else:
-        _check_name(found, target)
-        replace.check_target(source, target, endings, layout, force)
+        replace.check_target(source, destination, endings, layout, force)
     seen = replace.stamps(source, endings)
     # Before any value is judged or copied: damage is told as what it is, and HDF5's library can crash on it.
     container.check_whole(source)
@@ -108,17 +110,16 @@ def _strip(found: Found, target: str | None, choices: Choices, force: bool) -> S
         proof = _prove(found, found, planned)
         result = _result(inventory, planned, found.path, found.path, size, size, proof, changed=False)
         return with_values(result, notes=found.notes)
-    destination = source if target is None else target
     others = target is not None or layout is None
     # A directory's result in place is built in it, so that it is on the same disk whatever is mounted where.
     place = destination if others and layout else destination + endings[0]
     with replace.workshop(place) as folder, ThreadPoolExecutor() as meanwhile:
-        built = os.path.join(folder, "result")
+        built = replace.built(folder, os.path.basename(destination) if named else None)
         made, notes = _build(found, planned, built, others=others)
         flushed = [meanwhile.submit(replace.flush, file) for file in replace.every(built, made)]
         whole = meanwhile.submit(container.check_whole, built)
         try:
-            proof = _prove(found, look(built), planned, others=others)
+            proof = _prove(found, look(built + named), planned, others=others)
         except ProofFailed:
             _check_unchanged(found, seen, others=others)
             raise
@@ -127,11 +128,12 @@ def _strip(found: Found, target: str | None, choices: Choices, force: bool) -> S
         _check_unchanged(found, seen, others=others)
         signals.obey()
         after = size - replace.total(seen) + sum(os.path.getsize(built + ending) for ending in made)
+        built = replace.gathered(folder, built, made)
         if target is None:
             replace.put_in_place(built, source, seen, made)
         else:
-            replace.check_target(source, target, made, layout, force)
-            replace.put(built, target, made, _there(container, target))
+            replace.check_target(source, destination, made, layout, force)
+            replace.put(built, destination, made, _there(container, destination))
     for file, content in container.beside(source, destination).items():
         name = os.path.basename(file)
         if content is None:
@@ -147,13 +149,17 @@ def _strip(found: Found, target: str | None, choices: Choices, force: bool) -> S
 
 def _check_name(found: Found, target: str) -> None:
     """Raise UsageError where a target is the name of no file, or of a checkpoint's files and not of the checkpoint."""
+    named = containers.map_ending(found.kind)
     if containers.layout(found.kind):
         return  # a directory it is
+
     several = found.kind in (containers.CHECKPOINT, containers.TABLE)
     what = "prefix" if found.kind == containers.CHECKPOINT else "file"
     if target.endswith(("/", os.sep)):
-        name = os.path.basename(found.file) or "model"
+        name = (os.path.basename(found.file) or "model") + named
         raise UsageError(f"the target {target} is a directory", f"name the {what} to write, such as {target}{name}")
+    if not target.endswith(named):
+        raise UsageError(f"the target {target} is not called NAME{named}, as it must be", f"say -o {target}{named}")
     prefix = without_ending(target)
     if several and prefix != target and os.path.basename(target) != os.path.basename(found.file):
         raise UsageError(f"the target {target} is called like a file of a checkpoint", f"name its prefix: -o {prefix}")
@@ -266,7 +272,7 @@ def _build(found: Found, planned: Plan, built: str, *, others: bool) -> tuple[tu
     container, layout = containers.container(found.kind), containers.layout(found.kind)
     notes: list[str] = []
     copied = container.endings(found.file)
-    if planned.drop:
+    if planned.drop or containers.map_ending(found.kind):  # which may name them anew
         more = set(copied) - set(_replaced(layout, copied)) if others else set()
         notes = container.rewrite(found.file, planned, built)
         copied = tuple(sorted(ending for ending in more if layout and layout.comes_along(ending[len(os.sep) :])))
@@ -301,8 +307,10 @@ def _prove(found: Found, built: Found, planned: Plan, *, others: bool = True) ->
     acted = {finding.rule for finding in planned.drop if RULES[finding.rule].stripped}
     acted |= {"TFS402"} if planned.drop else set()  # whatever the original's saver was like
     differences += [f"{finding.rule} still fires" for finding in after.findings if finding.rule in acted]
-    endings = container.endings(found.file) if not planned.drop else ()
-    if not all(_identical(found.file + ending, built.file + ending) for ending in endings):
+    same_name = os.path.basename(found.file) == os.path.basename(built.file)
+    named = "" if same_name else containers.map_ending(found.kind)
+    copied = [ending for ending in container.endings(found.file) if ending != named or not named]
+    if not planned.drop and not all(_identical(found.file + ending, built.file + ending) for ending in copied):
         differences.append("the copy has other bytes")
     if differences:
         raise ProofFailed(f"the result failed its proof ({differences[0]})", "nothing was written; please report this")
