@@ -1,4 +1,4 @@
-"""Legacy Keras HDF5: whole models (Keras 1 to 3) and by-name weights, whatever the file is called.
+"""Keras's HDF5 files, whatever they are called: legacy whole models (Keras 1 to 3), weights by name or object path.
 
 The root child `optimizer_weights` beside `model_weights` is the optimizer; a layer of that name lies under
 `model_weights`, never at the root. `training_config` stays unless asked: without it every load warns.
@@ -15,12 +15,20 @@ from typing import Any, BinaryIO
 from tfstrip_core import rules
 from tfstrip_core.codecs import hdf5, hdf5_open, jsontext
 from tfstrip_core.codecs.hdf5 import Tree
-from tfstrip_core.containers.keras import averages, hdf5_parts, keras_config, optimizer_groups
-from tfstrip_core.errors import NotAModel, Refused, Unsupported
+from tfstrip_core.containers.keras import (
+    averages,
+    hdf5_parts,
+    keras_config,
+    object_paths,
+    optimizer_groups,
+    weights_tree,
+)
+from tfstrip_core.errors import NotAModel, Refused
 from tfstrip_core.inventory import INFERENCE, Contents, Finding, Inventory, Plan, Scope
 
 WHOLE = "keras-hdf5"
 WEIGHTS = "keras-hdf5-weights"
+OBJECTS = "keras-weights"
 
 
 @dataclass(frozen=True, slots=True)
@@ -45,9 +53,11 @@ def _read(file: BinaryIO, fid: Any) -> _Model:
     names = set(hdf5.attribute_names(root))
     with hdf5_open.damage():
         children = {raw.decode("utf-8", "replace") for raw in root}
-    format_ = _recognise(names, children)
+    format_ = _recognise(fid, names, children)
     tree = hdf5.scan(fid)
     _check_kinds(tree, format_)
+    if format_ == OBJECTS:
+        return _Model(file, fid, tree, format_, weights_tree.writer(object_paths.paths(tree).tree), None, None)
     holder = hdf5.open_object(fid, "model_weights") if format_ == WHOLE else root
     version = hdf5.attribute(root, "keras_version") or hdf5.attribute(holder, "keras_version")
     backend = hdf5.attribute(root, "backend") or hdf5.attribute(holder, "backend")
@@ -57,16 +67,19 @@ def _read(file: BinaryIO, fid: Any) -> _Model:
     )
 
 
-def _recognise(attributes: set[str], children: set[str]) -> str:
-    """Tell the forms apart by what lies at the root, before anything is judged hostile."""
+def _recognise(fid: Any, attributes: set[str], children: set[str]) -> str:
+    """Tell the forms apart by names alone, before anything is judged hostile."""
+    if attributes & {"layer_names", "layer_names0"}:
+        return WHOLE if "model_weights" in children else WEIGHTS
+    # An object path may be called model_weights too, by a model's attribute.
+    if (
+        "model_config" not in attributes
+        and weights_tree.may_be(children)
+        and weights_tree.is_object_tree(hdf5.names(fid))
+    ):
+        return OBJECTS
     if "model_weights" in children:
         return WHOLE
-    if attributes & {"layer_names", "layer_names0"}:
-        return WEIGHTS
-    if "vars" in children or "_layer_checkpoint_dependencies" in children:
-        raise Unsupported(
-            "this is a Keras .weights.h5 file, which tfstrip does not read yet", "strip the .keras file of this model"
-        )
     raise NotAModel("the HDF5 file holds no Keras model", "nothing to do")
 
 
@@ -101,6 +114,9 @@ def inventory(path: str, _scope: Scope = INFERENCE) -> Inventory:
 
 
 def _findings(model: _Model, size: int) -> Iterator[Finding]:
+    if model.format == OBJECTS:
+        paths = object_paths.paths(model.tree)
+        yield from map(paths.in_file, weights_tree.findings(paths.tree, paths.titles(model.fid)))
     if model.format == WHOLE:
         yield from _optimizer(model)
         if model.training is not None:

@@ -15,7 +15,7 @@ from tfstrip_core import rules
 from tfstrip_core.codecs import hdf5, jsontext
 from tfstrip_core.codecs.hdf5 import Tree
 from tfstrip_core.codecs.layouts import CONFIG, METADATA
-from tfstrip_core.containers.keras import averages, hdf5_parts, keras_config, optimizer_groups
+from tfstrip_core.containers.keras import averages, hdf5_parts, keras_config, object_paths, optimizer_groups
 from tfstrip_core.errors import Unreadable, Unsupported
 from tfstrip_core.inventory import Finding, Inventory, Key, Part, Plan
 
@@ -68,14 +68,12 @@ def inventory(path: str, format_: str, size: int, model: Model) -> Inventory:
 
 
 def _findings(model: Model) -> Iterator[Finding]:
-    def title(path: str) -> str:
-        name = hdf5.attribute(hdf5.open_object(model.fid, f"{path}/vars"), "name")
-        return name if isinstance(name, str) else ""
-
-    for finding in optimizer_groups.optimizer_findings(model.tree, model.config, title):
-        yield from averages.split_by_config(finding, model.tree, model.config)
+    paths = object_paths.paths(model.tree)
+    for finding in optimizer_groups.optimizer_findings(paths.tree, model.config, paths.titles(model.fid)):
+        for part in averages.split_by_config(finding, paths.tree, model.config):
+            yield paths.in_file(part)
     if model.version.startswith("2."):
-        yield from optimizer_groups.metric_findings(model.tree, model.config)
+        yield from map(paths.in_file, optimizer_groups.metric_findings(paths.tree, model.config))
     entries = list(keras_config.entries(model.config))
     for pointer, _ in keras_config.compiled(entries):
         yield Finding("TFS201", f"{CONFIG}#{pointer}", 0, "loss, metrics and optimizer settings of compile()")
