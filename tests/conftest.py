@@ -4,6 +4,7 @@ import json
 import os
 import shutil
 import sys
+from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -15,6 +16,10 @@ E2E = os.environ.get("TFSTRIP_E2E") == "1"
 
 sys.path.insert(0, str(FIXTURES))  # the models' own classes, as a user's code would have them: `import zoo`
 sys.path.insert(0, str(Path(__file__).parent))  # for `from conftest import ...` in import mode importlib
+
+import packed  # noqa: E402 - found in FIXTURES
+
+CACHE = Path(__file__).parents[1] / ".cache" / "fixtures"
 
 
 @dataclass(frozen=True)
@@ -45,16 +50,26 @@ class Fixture:
 
 
 def fixture_models() -> list[Fixture]:
-    """Return every model file of the fixtures."""
+    """Return every model file of the fixtures, unpacked where they all are read and none is written."""
     return [
-        Fixture(str(index.parent / facts["file"]), index.parent.name, facts)
+        Fixture(str(folder / facts["file"]), index.parent.name, facts)
         for index in sorted(FIXTURES.glob("data/*/index.json"))
+        for folder in [packed.unpacked(index.parent / packed.NAME, CACHE)]
         for facts in json.loads(index.read_text())
     ]
 
 
 MODELS = fixture_models()
 every_model = pytest.mark.parametrize("model", MODELS, ids=lambda model: model.id)
+
+
+@pytest.fixture(autouse=True, scope="session")
+def _nothing_is_written_among_the_fixtures() -> Iterator[None]:
+    """The unpacked files serve later runs too, so a run that wrote among them fails and says where."""
+    yield
+    folders = {Path(model.path).parent for model in MODELS}
+    written = [path for folder in sorted(folders) for path in packed.touched(folder)]
+    assert not written, f"written to: {written}; remove {CACHE}"
 
 
 def one(writer: str, file: str) -> Fixture:
