@@ -112,7 +112,7 @@ class StrippedCheckpoint:
                 f"the path {self.filepath} cannot be filled in ({error})", f"what there is: {known}"
             ) from None
 
-    def _nothing(self, *_: Any) -> None:
+    def _nothing(self, *_: Any, **__: Any) -> None:
         """Nothing is to be done here."""
 
     on_batch_begin = on_train_batch_begin = on_test_batch_begin = on_predict_batch_begin = _nothing

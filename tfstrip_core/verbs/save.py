@@ -54,8 +54,8 @@ def _write_saved_model(model: Any, path: str) -> None:
 
 
 _FORMS = {
-    "keras": _Form(".keras", ".keras", _write_model, "save its weights alone as .weights.h5, or a SavedModel"),
-    "h5": _Form("HDF5", ".h5", _write_model, "save it as .keras, or its weights alone as .weights.h5"),
+    "keras": _Form(".keras", ".keras", _write_model, "save it as a SavedModel"),
+    "h5": _Form("HDF5", ".h5", _write_model, "save it as .keras"),
     "weights": _Form("weights", ".weights.h5", _write_weights, "save it as .keras"),
     "saved_model": _Form("a SavedModel", "", _write_saved_model, "call it on data first, or save it as .keras"),
 }
@@ -94,7 +94,8 @@ def save(
         raise UsageError("this model has no weights yet", "call it on data or build() it with an input shape first")
     try:
         # Before Keras writes gigabytes; strip looks again.
-        replace.check_target("", target, ("",) if form.ending else (f"{os.sep}saved_model.pb",), force)
+        beside = os.path.join(os.path.dirname(os.path.abspath(target)), replace.PREFIX)
+        replace.check_target(beside, target, ("",) if form.ending else (f"{os.sep}saved_model.pb",), force)
         with replace.workshop(target) as folder:
             built = os.path.join(folder, f"result{form.ending}")
             _write(model, form, built)
@@ -161,7 +162,8 @@ def _write(model: Any, form: _Form, built: str) -> None:
         reason = error.strerror or str(error)
         raise CannotReplace(f"Keras cannot write it ({reason})", "make room where it goes") from error
     except Exception as error:
-        reason = str(error).strip().partition("\n")[0] or type(error).__name__
+        # Keras explains at length; all of it is in the cause.
+        reason = str(error).strip().partition("\n")[0].partition(". ")[0].rstrip(".") or type(error).__name__
         raise UsageError(f"Keras cannot write this model as {form.what} ({reason})", form.instead) from error
 
 
