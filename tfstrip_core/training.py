@@ -9,9 +9,9 @@ from typing import Any, Literal
 
 from tfstrip_core.errors import NeedsChoice, UsageError
 from tfstrip_core.inventory import StripResult
-from tfstrip_core.plan import Ema
+from tfstrip_core.plan import Ema, check_ema
 from tfstrip_core.reports import text
-from tfstrip_core.verbs.save import Format, averages, check_model, form_of, save
+from tfstrip_core.verbs.save import Format, averaging, check_model, form_of, save
 
 # Of which metrics the name says which way is better; of others the user does.
 _HIGH, _LOW = ("acc", "auc"), ("loss", "error", "mse", "mae")
@@ -56,6 +56,7 @@ class StrippedCheckpoint:
             raise UsageError(f"it cannot save every {save_freq!r}", 'it saves at the end of epochs: save_freq="epoch"')
         if mode not in ("auto", "min", "max"):
             raise UsageError(f"there is no mode {mode!r}", "say min, max or auto")
+        check_ema(ema)
         self.monitor, self.verbose, self.save_best_only = monitor, verbose, save_best_only
         self.sign = _sign(monitor, mode) if save_best_only else 1
         self.best = self.sign * math.inf if initial_value_threshold is None else initial_value_threshold
@@ -75,7 +76,7 @@ class StrippedCheckpoint:
     def on_train_begin(self, logs: Mapping[str, Any] | None = None) -> None:  # noqa: ARG002
         """Raise UsageError or NeedsChoice for what the first save would fail on."""
         check_model(self.model)
-        if averages(self.model) and not self.ema:
+        if averaging(self.model) and not self.ema:
             raise NeedsChoice(
                 "the optimizer averages the weights, and the two differ during training",
                 'pass ema="drop" to save the weights as they are, or ema="apply" to save the averages',

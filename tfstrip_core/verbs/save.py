@@ -57,11 +57,19 @@ _FORMS = {
     "keras": _Form(".keras", ".keras", _write_model, "save it as a SavedModel"),
     "h5": _Form("HDF5", ".h5", _write_model, "save it as .keras"),
     "weights": _Form("weights", ".weights.h5", _write_weights, "save it as .keras"),
-    "saved_model": _Form("a SavedModel", "", _write_saved_model, "call it on data first, or save it as .keras"),
+    "saved_model": _Form(
+        "a SavedModel", "", _write_saved_model, "save it as .keras, or call it on data first if it never was"
+    ),
 }
 
 # What the command calls things, and what it is here.
-_WORDS = {"--ema drop": 'ema="drop"', "--ema apply": 'ema="apply"', "--force": "force=True", "--also ": "also= "}
+_WORDS = {
+    "--ema drop": 'ema="drop"',
+    "--ema apply": 'ema="apply"',
+    "--force": "force=True",
+    "--also ": "also=",
+    " with -o": "",
+}
 
 
 def save(
@@ -134,10 +142,10 @@ def check_model(model: object) -> None:
         raise UsageError(f"a {type(model).__name__} is no Keras model", "pass a keras.Model, and then the path")
 
 
-def averages(model: Any) -> bool:
-    """Return whether the optimizer averages the model's weights (use_ema=True), wrapped for half precision or not."""
+def averaging(model: Any) -> list[Any]:
+    """Return the model's optimizers that average its weights (use_ema=True): its own, or what that one wraps."""
     optimizer = getattr(model, "optimizer", None)
-    return any(getattr(one, "use_ema", False) for one in (optimizer, getattr(optimizer, "inner_optimizer", None)))
+    return [one for one in (optimizer, getattr(optimizer, "inner_optimizer", None)) if getattr(one, "use_ema", False)]
 
 
 def _keras(model: object) -> int:
@@ -169,7 +177,7 @@ def _write(model: Any, form: _Form, built: str) -> None:
 
 def _check_averages(model: Any, form: _Form, built: str, ema: Ema) -> None:
     """Raise NeedsChoice where the optimizer averages and Keras leaves its state out of the form: strip cannot ask."""
-    if ema == "drop" or not averages(model) or int(model.optimizer.iterations) == 0:
+    if ema == "drop" or not any(int(one.iterations) for one in averaging(model)):
         return
     if not any(finding.rule in ("TFS101", "TFS106", "TFS107", "TFS108") for finding in inspect(built).findings):
         raise NeedsChoice(
