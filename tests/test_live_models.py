@@ -232,7 +232,7 @@ def test_a_model_of_half_precision_is_saved_like_any_other(tmp_path: Path) -> No
     keras.utils.set_random_seed(1)
     given = keras.Input((4,))
     model = keras.Model(given, layers.Dense(1, dtype="mixed_float16")(given))
-    optimizer = keras.mixed_precision.LossScaleOptimizer(keras.optimizers.Adam(0.01, **EMA))
+    optimizer = keras.mixed_precision.LossScaleOptimizer(keras.optimizers.Adam(0.01, **EMA), initial_scale=8.0)
     model.compile(optimizer=optimizer, loss="mse", run_eagerly=True)
     model.train_on_batch(X, Y)
     with pytest.raises(tfstrip_core.NeedsChoice, match="ema="):
