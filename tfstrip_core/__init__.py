@@ -29,27 +29,32 @@ __all__ = [
     "Pointer",
     "ProofFailed",
     "Refused",
+    "StrippedCheckpoint",
     "TfstripError",
     "Unreadable",
     "Unsupported",
     "UsageError",
     "check",
     "inspect",
+    "save",
     "strip",
     "verify",
 ]
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
+    from tfstrip_core.training import StrippedCheckpoint
     from tfstrip_core.verbs.check import check
     from tfstrip_core.verbs.inspect import inspect
+    from tfstrip_core.verbs.save import save
     from tfstrip_core.verbs.strip import strip
     from tfstrip_core.verbs.verify import verify
 
 
 def __getattr__(name: str) -> object:
-    if name not in ("check", "inspect", "strip", "verify"):
+    if name not in ("StrippedCheckpoint", "check", "inspect", "save", "strip", "verify"):
         raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
     import importlib
 
-    return getattr(importlib.import_module(f"tfstrip_core.verbs.{name}"), name)
+    home = "training" if name == "StrippedCheckpoint" else f"verbs.{name}"
+    return getattr(importlib.import_module(f"tfstrip_core.{home}"), name)

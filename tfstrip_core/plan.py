@@ -27,6 +27,12 @@ class Choices:
 _ON_REQUEST = ("TFS107", "TFS108", "TFS203")
 
 
+def check_ema(ema: str) -> None:
+    """Raise UsageError for a word that is no choice: taken for one, it would drop averages that somebody wants."""
+    if ema not in ("", "drop", "apply"):
+        raise UsageError(f"there is no ema {ema!r}", "say drop or apply")
+
+
 def plan(inventory: Inventory, choices: Choices) -> Plan:
     """Return what a strip of the model takes away, given an inventory whose averages are settled.
 

@@ -39,7 +39,7 @@ from tfstrip_core.inventory import (
     Scope,
     StripResult,
 )
-from tfstrip_core.plan import Choices, Ema, plan
+from tfstrip_core.plan import Choices, Ema, check_ema, plan
 from tfstrip_core.rules import RULES, residue_bytes
 from tfstrip_core.verbs.verify import compare, may_go
 
@@ -75,6 +75,7 @@ def strip(
         raise UsageError("nothing says where the result goes", "name a target with -o, or say --in-place")
     if profile not in ("inference", "serving"):
         raise UsageError(f"there is no profile {profile!r}", "say inference or serving")
+    check_ema(ema)
     recover(source)
     found = _found(source)
     try:
