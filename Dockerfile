@@ -8,6 +8,7 @@ RUN python -m pip install --no-cache-dir --no-compile --disable-pip-version-chec
         --require-hashes --requirement /opt/tfstrip/requirements.txt
 
 COPY pyproject.toml README.md LICENSE /opt/tfstrip/source/
+COPY docs/manifest.schema.json /opt/tfstrip/source/docs/manifest.schema.json
 COPY tfstrip_core /opt/tfstrip/source/tfstrip_core
 RUN python -m pip install --no-cache-dir --disable-pip-version-check --root-user-action=ignore \
         --no-deps --no-build-isolation /opt/tfstrip/source

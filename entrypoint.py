@@ -4,7 +4,7 @@ import importlib
 import json
 import os
 import sys
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING, cast
 
 from tfstrip_core import runner
@@ -12,6 +12,7 @@ from tfstrip_core.errors import TfstripError, UsageError
 from tfstrip_core.inventory import Artifact
 from tfstrip_core.process import guarded, say
 from tfstrip_core.release import artifacts
+from tfstrip_core.release.gather import gather
 from tfstrip_core.reports import github, summary, table, text
 
 if TYPE_CHECKING:
@@ -21,7 +22,7 @@ if TYPE_CHECKING:
 
 
 def main() -> int:
-    """Strip what the inputs name, and attach it to a release if there is a tag; return 0, or 2 with one sentence."""
+    """Strip what the inputs name or gather what was stripped, attach it if there is a tag; return 0, or 2."""
     try:
         bundle, attached = _run()
     except TfstripError as error:
@@ -44,16 +45,32 @@ def main() -> int:
 
 
 def _run() -> "tuple[artifacts.Bundle, Attached | None]":
-    patterns, output, tag = runner.lines("models"), runner.option("output-dir", "dist"), runner.option("tag")
-    profile = cast("Profile", runner.choice("profile", "inference", "serving"))
-    ema = cast("Ema", runner.choice("ema", "", "drop", "apply"))
-    runner.choice("prove", "bytes")
-    draft = runner.switch("draft")
-    if not patterns:
-        raise UsageError("the input models is empty", "name your models, one glob a line")
+    output, tag, draft = runner.option("output-dir", "dist"), runner.option("tag"), runner.switch("draft")
     # Imported where there is a tag only: without a release nothing of the network is loaded.
     hub = importlib.import_module("tfstrip_core.release.github") if tag else None
     place = hub.place(tag, os.environ) if hub else None
+    finish = _gathering(output) if runner.lines("artifacts") else _stripping(output)
+    if not hub:
+        print("no release: no tag was pushed, and the input tag is empty")
+        return _told(finish()), None
+    with hub.connect(place, runner.option("token")) as connection:
+        bundle = _told(finish())
+        with runner.group(f"Release {tag}"):
+            attached: Attached = hub.attach(connection, hub.assets(output, bundle.digests), draft=draft)
+            for line in text.attached(attached.uploaded, attached.skipped):
+                print(line)
+    print(f"{'draft ' if attached.draft else ''}release {tag}: {attached.url}")
+    return bundle, attached
+
+
+def _stripping(output: str) -> Callable[[], artifacts.Bundle]:
+    """Return what makes the artifacts of the models that the inputs name; all that can be refused is refused here."""
+    patterns = runner.lines("models")
+    profile = cast("Profile", runner.choice("profile", "inference", "serving"))
+    ema = cast("Ema", runner.choice("ema", "", "drop", "apply"))
+    runner.choice("prove", "bytes")
+    if not patterns:
+        raise UsageError("the input models is empty", "name your models, one glob a line")
     with runner.group("Models"):
         inventories = artifacts.survey(artifacts.match(patterns, output), output)
         for inventory in inventories:
@@ -64,23 +81,33 @@ def _run() -> "tuple[artifacts.Bundle, Attached | None]":
         for job in jobs:
             if job.name != os.path.basename(job.inventory.path):
                 print(f"{text.shown(job.inventory.path)} becomes {job.name}")
-    if not hub:
-        print("no release: no tag was pushed, and the input tag is empty")
-        return _make(jobs, output, profile), None
-    with hub.connect(place, runner.option("token")) as connection:
-        bundle = _make(jobs, output, profile)
-        with runner.group(f"Release {tag}"):
-            attached: Attached = hub.attach(connection, hub.assets(output, bundle.digests), draft=draft)
-            for line in text.attached(attached.uploaded, attached.skipped):
-                print(line)
-    print(f"{'draft ' if attached.draft else ''}release {tag}: {attached.url}")
-    return bundle, attached
+    return lambda: _make(jobs, output, profile)
+
+
+def _gathering(output: str) -> Callable[[], artifacts.Bundle]:
+    """Return what brings together the artifacts of earlier jobs, and compares them with their manifests."""
+    for name in ("ema", "also"):
+        if runner.option(name):
+            raise UsageError(f"the inputs artifacts and {name} exclude each other", "say it where models are stripped")
+
+    def work() -> artifacts.Bundle:
+        made, commit = [output], os.environ.get("GITHUB_SHA", "")
+        try:
+            with runner.group("Compare with the manifests"):
+                bundle = gather(runner.lines("artifacts"), output, sources=runner.lines("models"), commit=commit)
+                made += [os.path.join(output, name) for name, _ in bundle.digests]
+                table.before_and_after([artifact.result for artifact in bundle.artifacts])
+        finally:
+            runner.hand_over(made)
+        return bundle
+
+    return work
 
 
 def _make(jobs: Sequence[artifacts.Job], output: str, profile: "Profile") -> artifacts.Bundle:
     try:
         with runner.group("Strip and prove"):
-            bundle = artifacts.make(jobs, output, profile)
+            bundle = artifacts.make(jobs, output, profile, os.environ.get("GITHUB_SHA", ""))
             results = [artifact.result for artifact in bundle.artifacts]
             for result in results:
                 for line in text.strip_notices(result):
@@ -90,8 +117,12 @@ def _make(jobs: Sequence[artifacts.Job], output: str, profile: "Profile") -> art
         runner.hand_over([output, *artifacts.outputs(jobs, output)])
     for line in github.kept(results):
         print(line)
+    return bundle
+
+
+def _told(bundle: artifacts.Bundle) -> artifacts.Bundle:
     count = len(bundle.artifacts)
-    print(f"{text.shown(output)}: {count} artifact{'' if count == 1 else 's'}, manifest.json, SHA256SUMS")
+    print(f"{text.shown(bundle.folder)}: {count} artifact{'' if count == 1 else 's'}, manifest.json, SHA256SUMS")
     return bundle
 
 

@@ -1,4 +1,4 @@
-"""Point both action.yml files at the images of a release, for the commit that its tag names.
+"""Point all action.yml files at the images of a release, for the commit that its tag names.
 
 pin_images.py ghcr.io/OWNER/REPO sha256:ACTION-DIGEST sha256:CHECK-DIGEST [FOLDER]
 """
@@ -8,7 +8,11 @@ import re
 import sys
 
 # Each file with the Dockerfile that it names in the source tree, and what follows the image's name.
-FILES = (("action.yml", "Dockerfile", ""), ("check/action.yml", "../Dockerfile.check", "-check"))
+FILES = (
+    ("action.yml", "Dockerfile", ""),
+    ("check/action.yml", "../Dockerfile.check", "-check"),
+    ("plan/action.yml", "../Dockerfile.check", "-check"),
+)
 NAME = re.compile(r"ghcr\.io(/[a-z0-9]+([._-]+[a-z0-9]+)*){2}")
 DIGEST = re.compile(r"sha256:[0-9a-f]{64}")
 
@@ -28,7 +32,7 @@ def pin(text: str, dockerfile: str, reference: str) -> str:
 
 
 def pin_all(image: str, digests: tuple[str, str], folder: str = ".") -> None:
-    """Rewrite both files below the folder, or none; raises NotPinned."""
+    """Rewrite all files below the folder, or none; raises NotPinned."""
     if not NAME.fullmatch(image):
         raise NotPinned(f"{image!r} is not ghcr.io/OWNER/REPO in small letters")
     for digest in digests:
@@ -37,7 +41,8 @@ def pin_all(image: str, digests: tuple[str, str], folder: str = ".") -> None:
     if digests[0] == digests[1]:
         raise NotPinned("the Action and the check are two images, the digests are one")
     results = []
-    for (name, dockerfile, suffix), digest in zip(FILES, digests, strict=True):
+    for name, dockerfile, suffix in FILES:
+        digest = digests[bool(suffix)]
         path = os.path.join(folder, name)
         with open(path, encoding="utf-8", newline="") as file:
             text = file.read()

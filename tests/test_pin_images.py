@@ -16,6 +16,7 @@ ACTION, CHECK = "sha256:" + "0a" * 32, "sha256:" + "1b" * 32
 REFERENCES = {
     "action.yml": f"docker://{IMAGE}@{ACTION}",
     "check/action.yml": f"docker://{IMAGE}-check@{CHECK}",
+    "plan/action.yml": f"docker://{IMAGE}-check@{CHECK}",
 }
 
 spec = importlib.util.spec_from_file_location("pin_images", SCRIPT)
@@ -27,9 +28,9 @@ spec.loader.exec_module(pin_images)
 
 @pytest.fixture
 def tree(tmp_path: Path) -> Path:
-    """The two files as they are in the repository."""
-    (tmp_path / "check").mkdir()
+    """The files as they are in the repository."""
     for name in REFERENCES:
+        (tmp_path / name).parent.mkdir(exist_ok=True)
         shutil.copy(ROOT / name, tmp_path / name)
     return tmp_path
 
@@ -46,8 +47,8 @@ def test_each_file_changes_in_one_line_and_stays_a_docker_action(tree: Path) -> 
         old, new = before[name].splitlines(keepends=True), after.splitlines(keepends=True)
         changed = [(was, now) for was, now in zip(old, new, strict=True) if was != now]
         assert [now for _, now in changed] == [f"  image: {REFERENCES[name]}\n".encode()]
-        assert yaml.safe_load(after)["runs"] == {"using": "docker", "image": REFERENCES[name]}
         was, now = yaml.safe_load(before[name]), yaml.safe_load(after)
+        assert now["runs"] == {**was["runs"], "using": "docker", "image": REFERENCES[name]}
         assert {**was, "runs": None} == {**now, "runs": None}
 
 

@@ -85,6 +85,12 @@ def _parser() -> argparse.ArgumentParser:
     verify.add_argument(
         "--also", action="append", default=[], metavar="KEY", help="this may be gone too; the KEY is inspect's"
     )
+
+    plan = add("plan", _plan, "Divide models among the jobs of a workflow's matrix; exit 2 for what they would refuse.")
+    plan.add_argument("paths", nargs="+", metavar="PATH")
+    plan.add_argument("--jobs", type=int, default=0, metavar="N", help="at most so many; one a model by default")
+    plan.add_argument("--ema", choices=("drop", "apply"), default="", help="as the jobs will be told")
+    plan.add_argument("--also", action="append", default=[], metavar="KEY", help="as the jobs will be told")
     return parser
 
 
@@ -117,7 +123,7 @@ def _named(words: Sequence[str]) -> tuple[list[str], bool]:
     for word in rest:
         if word == "--":
             paths += rest
-        elif word in ("-o", "--ema", "--also", "--profile", "--drop-function", "--output-format"):
+        elif word in ("-o", "--ema", "--also", "--profile", "--drop-function", "--output-format", "--jobs"):
             json = (next(rest, "") == "json" and word == "--output-format") or json
         elif word.startswith("-") and word != "-":
             json = json or word in ("--json", "--output-format=json")
@@ -242,6 +248,30 @@ def _verify(arguments: argparse.Namespace) -> int:
         for line in text.verify_lines(result):
             print(line)
     return 0 if result.equal else FOUND
+
+
+def _plan(arguments: argparse.Namespace) -> int:
+    from tfstrip_core.release import artifacts, matrix
+    from tfstrip_core.reports import document, text
+    from tfstrip_core.verbs.inspect import survey
+
+    inventories = list(survey(dict.fromkeys(arguments.paths)))
+    models = [document.model(inventory) for inventory in inventories]
+    try:
+        jobs = artifacts.plan(inventories, ema=arguments.ema, also=arguments.also)
+        bins = matrix.divide(jobs, arguments.jobs)
+    except TfstripError as error:
+        say(str(error))
+        if arguments.json:
+            _print_document("plan", models, message=str(error), matrix=matrix.document([]))
+        return FAILED
+    if arguments.json:
+        _print_document("plan", models, matrix=matrix.document(bins))
+    else:
+        for one in bins:
+            for line in text.share(one.name, one.models):
+                print(line)
+    return 0
 
 
 def _known(path: str) -> Any:

@@ -158,11 +158,11 @@ def _asks(inventory: Inventory, also: Collection[str]) -> bool:
     return any(finding.rule == "TFS106" for finding in settled(inventory.path, _keys(inventory, also)).findings)
 
 
-def make(jobs: Sequence[Job], output: str, profile: Profile = "inference") -> Bundle:
+def make(jobs: Sequence[Job], output: str, profile: Profile = "inference", commit: str = "") -> Bundle:
     """Strip and prove each model into the directory `output`, with manifest.json and SHA256SUMS beside them.
 
     Clean models are copied. Everything is built in a sibling directory first: on any error nothing of it appears
-    in `output`. Raises what strip raises, with the file named.
+    in `output`. The manifest names the `commit`. Raises what strip raises, with the file named.
     """
     for path in outputs(jobs, output):
         if os.path.isdir(path):
@@ -175,7 +175,7 @@ def make(jobs: Sequence[Job], output: str, profile: Profile = "inference") -> Bu
             )
     try:
         os.makedirs(output, exist_ok=True)
-        return _make(jobs, output, profile)
+        return _make(jobs, output, profile, commit)
     except OSError as error:
         raise UsageError(
             f"output-dir: {printable(output)} cannot be written ({error.strerror})", "name another"
@@ -187,22 +187,27 @@ def outputs(jobs: Sequence[Job], output: str) -> list[str]:
     return [os.path.join(output, name) for name in (*sorted(job.name for job in jobs), MANIFEST, CHECKSUMS)]
 
 
-def _make(jobs: Sequence[Job], output: str, profile: Profile) -> Bundle:
+def _make(jobs: Sequence[Job], output: str, profile: Profile, commit: str) -> Bundle:
     with replace.workshop(os.path.join(output, "artifacts")) as shop:
         folder = os.path.join(shop, "result")  # a workshop that a killed run leaves is known by this name
         os.mkdir(folder)
         made = [_one(job, folder, output, profile) for job in jobs]
-        text = manifest.dumps(made)
-        _write(folder, MANIFEST, text)
-        digests = [*((item.name, item.sha256) for item in made), (MANIFEST, checksums.sha256_of(text.encode()))]
-        listed = checksums.lines(digests)
-        _write(folder, CHECKSUMS, listed)
-        targets = outputs(jobs, output)
-        for path in targets:
-            replace.flush(os.path.join(folder, os.path.basename(path)))
-        signals.obey()
-        for path in targets:
-            replace.put(os.path.join(folder, os.path.basename(path)), path)
+        return finish(made, folder, output, commit)
+
+
+def finish(made: Sequence[Artifact], folder: str, output: str, commit: str) -> Bundle:
+    """Write manifest.json and SHA256SUMS of what was made in `folder`, and put all of it into `output`, them last."""
+    text = manifest.dumps(made, commit)
+    _write(folder, MANIFEST, text)
+    digests = [*((item.name, item.sha256) for item in made), (MANIFEST, checksums.sha256_of(text.encode()))]
+    listed = checksums.lines(digests)
+    _write(folder, CHECKSUMS, listed)
+    names = [*sorted(item.name for item in made), MANIFEST, CHECKSUMS]
+    for name in names:
+        replace.flush(os.path.join(folder, name))
+    signals.obey()
+    for name in names:
+        replace.put(os.path.join(folder, name), os.path.join(output, name))
     return Bundle(output, tuple(made), (*digests, (CHECKSUMS, checksums.sha256_of(listed.encode()))))
 
 

@@ -1,18 +1,30 @@
 """manifest.json: what lies beside it, where each artifact came from, what was taken out, and the proof.
 
-No time stamps and no machine's paths: the same models give the same manifest, byte for byte.
+No time stamps and no machine's paths: the same models give the same manifest, byte for byte. What it says is
+described by docs/manifest.schema.json. Keys are only ever added.
 """
 
 from __future__ import annotations
 
 import json
-from collections.abc import Iterable
-from typing import Any
+import re
+from collections.abc import Iterable, Mapping
+from typing import Any, TypeVar
 
 from tfstrip_core import __version__
-from tfstrip_core.inventory import Artifact, StripResult
+from tfstrip_core.codecs import jsontext
+from tfstrip_core.errors import TfstripError, UsageError
+from tfstrip_core.inventory import Artifact, Finding, Inventory, Proof, Removed, StripResult
+from tfstrip_core.rules import RULES, verdict
 
 SCHEMA = "tfstrip-manifest/1"
+TOOL = f"tfstrip {__version__}"
+MOST_BYTES = 64 << 20  # of a manifest that is read; one artifact's entry is about a kilobyte
+_COMMIT = re.compile(r"[0-9a-f]{40}|[0-9a-f]{64}")
+_SHA256 = re.compile(r"[0-9a-f]{64}")
+_WEIGHTS = ("as trained", "averages")
+
+_T = TypeVar("_T")
 
 
 def _entry(artifact: Artifact) -> dict[str, Any]:
@@ -27,11 +39,16 @@ def _entry(artifact: Artifact) -> dict[str, Any]:
         "sources": [{"path": path, "sha256": digest} for path, digest in artifact.sources],
         "bytes": artifact.bytes,
         "sha256": artifact.sha256,
+        "findings": [_found(finding) for finding in result.inventory.findings],
         "removed": _by_rule(result),
-        "kept": [{"rule": finding.rule, "subject": finding.subject, "bytes": finding.bytes} for finding in result.kept],
-        "weights": "averages" if result.averaged else "as trained",
+        "kept": [_found(finding) for finding in result.kept],
+        "weights": _WEIGHTS[result.averaged],
         "proof": {"kept_tensors": result.proof.kept_tensors, "kept_bytes": result.proof.kept_bytes},
     }
+
+
+def _found(finding: Finding) -> dict[str, Any]:
+    return {"rule": finding.rule, "subject": finding.subject, "bytes": finding.bytes}
 
 
 def _by_rule(result: StripResult) -> list[dict[str, Any]]:
@@ -41,7 +58,91 @@ def _by_rule(result: StripResult) -> list[dict[str, Any]]:
     return [{"rule": rule, "subject": subject, "bytes": size} for (rule, subject), size in sorted(found.items())]
 
 
-def dumps(artifacts: Iterable[Artifact]) -> str:
-    """Return the manifest of these artifacts as JSON, sorted by name; sizes are in bytes, digests SHA-256 in hex."""
+def dumps(artifacts: Iterable[Artifact], commit: str = "") -> str:
+    """Return the manifest of these artifacts as JSON, sorted by name; sizes are in bytes, digests SHA-256 in hex.
+
+    `commit` is what the models were checked out of, "" outside of a job.
+    """
     listed = [_entry(artifact) for artifact in sorted(artifacts, key=lambda item: item.name)]
-    return json.dumps({"schema": SCHEMA, "tool": f"tfstrip {__version__}", "artifacts": listed}, indent=1) + "\n"
+    return json.dumps({"schema": SCHEMA, "tool": TOOL, "commit": known(commit), "artifacts": listed}, indent=1) + "\n"
+
+
+def known(commit: str) -> str:
+    """Return the commit, "" for what is no commit's name."""
+    return commit if _COMMIT.fullmatch(commit) else ""
+
+
+def loads(text: bytes) -> tuple[str, list[Artifact]]:
+    """Return the commit and the artifacts of a manifest, as far as it says what they are.
+
+    It must be this version's, byte for byte what dumps() makes of what it says: nothing is passed over. Raises
+    UsageError. Whether the files are there, and are what it says, is not looked at.
+    """
+    if len(text) > MOST_BYTES:
+        raise UsageError(f"it has {len(text):,} bytes", "no manifest of tfstrip's is so long")
+    tool = TOOL
+    try:
+        said = jsontext.parse(text, "it")
+        tool = _get(said, "tool", str) if _get(said, "schema", str) == SCHEMA else ""
+        commit = _get(said, "commit", str)
+        artifacts = [_artifact(entry) for entry in _get(said, "artifacts", list)]
+        same = dumps(artifacts, commit).encode() == text
+    except (TfstripError, AttributeError, LookupError, TypeError, ValueError):
+        same = False
+    if not same and tool != TOOL and tool.startswith("tfstrip "):
+        raise UsageError(f"it was made by {tool}, and this is {TOOL}", "use one version in all jobs")
+    if not same:
+        raise UsageError("it is no manifest as this tfstrip writes it", "get what the earlier job uploaded again")
+    return commit, artifacts
+
+
+def _get(entry: Mapping[str, Any], key: str, kind: type[_T]) -> _T:
+    value = entry[key]
+    if type(value) is not kind or (isinstance(value, int) and value < 0):
+        raise TypeError(key)
+    return value
+
+
+def _artifact(entry: Mapping[str, Any]) -> Artifact:
+    """Return what an entry says; raises LookupError, TypeError or ValueError where it is none."""
+    findings = tuple(_finding(item) for item in _get(entry, "findings", list))
+    source, proof = _get(entry, "source", str), _get(entry, "proof", dict)
+    inventory = Inventory(
+        source,
+        _get(entry, "format", str),
+        verdict(findings),
+        writer=_get(entry, "writer", str),
+        bytes=_get(entry, "bytes_before", int),
+        findings=findings,
+    )
+    removed = [_finding(item) for item in _get(entry, "removed", list)]
+    result = StripResult(
+        inventory=inventory,
+        source=source,
+        target="",
+        bytes_before=inventory.bytes,
+        bytes_after=_get(entry, "bytes_after", int),
+        removed=tuple(Removed(item.subject, item.rule, item.subject, item.bytes) for item in removed),
+        kept=tuple(_finding(item) for item in _get(entry, "kept", list)),
+        proof=Proof(_get(proof, "kept_tensors", int), _get(proof, "kept_bytes", int)),
+        changed=True,
+        averaged=bool(_WEIGHTS.index(_get(entry, "weights", str))),
+    )
+    return Artifact(
+        name=_get(entry, "path", str),
+        bytes=_get(entry, "bytes", int),
+        sha256=_digest(entry),
+        sources=tuple((_get(item, "path", str), _digest(item)) for item in _get(entry, "sources", list)),
+        result=result,
+    )
+
+
+def _finding(item: Mapping[str, Any]) -> Finding:
+    return Finding(RULES[_get(item, "rule", str)].code, _get(item, "subject", str), _get(item, "bytes", int), "")
+
+
+def _digest(item: Mapping[str, Any]) -> str:
+    digest = _get(item, "sha256", str)
+    if not _SHA256.fullmatch(digest):
+        raise ValueError(digest)
+    return digest

@@ -223,6 +223,14 @@ def attached(uploaded: Sequence[str], skipped: Sequence[str]) -> Iterator[str]:
         yield f"{printable(name)}: there already with the same digest"
 
 
+def share(name: str, inventories: Sequence[Inventory]) -> Iterator[str]:
+    """Yield what one job of a matrix has to strip."""
+    count, total = len(inventories), sum(inventory.bytes for inventory in inventories)
+    yield f"{name}: {count} model{'' if count == 1 else 's'}, {size(total)}"
+    for inventory in inventories:
+        yield f"  {read(inventory)}"
+
+
 def verify_lines(result: Comparison) -> Iterator[str]:
     """Yield whether two models are equal, and every difference."""
     paths = f"{shown(result.original.path)}, {printable(result.stripped.path)}"
