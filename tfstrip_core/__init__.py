@@ -37,6 +37,7 @@ __all__ = [
     "inspect",
     "strip",
     "verify",
+    "weights_digest",
 ]
 
 TYPE_CHECKING = False
@@ -45,10 +46,11 @@ if TYPE_CHECKING:
     from tfstrip_core.verbs.inspect import inspect
     from tfstrip_core.verbs.strip import strip
     from tfstrip_core.verbs.verify import verify
+    from tfstrip_core.verbs.weights_digest import weights_digest
 
 
 def __getattr__(name: str) -> object:
-    if name not in ("check", "inspect", "strip", "verify"):
+    if name not in ("check", "inspect", "strip", "verify", "weights_digest"):
         raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
     import importlib
 

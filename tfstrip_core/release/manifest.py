@@ -27,6 +27,7 @@ def _entry(artifact: Artifact) -> dict[str, Any]:
         "sources": [{"path": path, "sha256": digest} for path, digest in artifact.sources],
         "bytes": artifact.bytes,
         "sha256": artifact.sha256,
+        "weights_digest": artifact.weights_digest,
         "removed": _by_rule(result),
         "kept": [{"rule": finding.rule, "subject": finding.subject, "bytes": finding.bytes} for finding in result.kept],
         "weights": "averages" if result.averaged else "as trained",
