@@ -39,6 +39,7 @@ __all__ = [
     "save",
     "strip",
     "verify",
+    "weights_digest",
 ]
 
 TYPE_CHECKING = False
@@ -49,10 +50,11 @@ if TYPE_CHECKING:
     from tfstrip_core.verbs.save import save
     from tfstrip_core.verbs.strip import strip
     from tfstrip_core.verbs.verify import verify
+    from tfstrip_core.verbs.weights_digest import weights_digest
 
 
 def __getattr__(name: str) -> object:
-    if name not in ("StrippedCheckpoint", "check", "inspect", "save", "strip", "verify"):
+    if name not in ("StrippedCheckpoint", "check", "inspect", "save", "strip", "verify", "weights_digest"):
         raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
     import importlib
 

@@ -134,19 +134,20 @@ def _named(words: Sequence[str]) -> tuple[list[str], bool]:
 
 def _inspect(arguments: argparse.Namespace) -> int:
     from tfstrip_core.reports import document, text
-    from tfstrip_core.verbs.inspect import survey
+    from tfstrip_core.verbs.weights_digest import survey
 
-    inventories = list(survey(arguments.paths))
+    models = list(survey(arguments.paths))
+    inventories = [inventory for inventory, _ in models]
     if arguments.json:
-        _print_document("inspect", map(document.model, inventories))
+        _print_document("inspect", (document.inspected(inventory, digest) for inventory, digest in models))
     else:
-        for inventory in inventories:
+        for inventory, digest in models:
             for note in text.notes(inventory):
                 say(note)
             if inventory.verdict in ("unreadable", "refused"):
                 say(text.problem(inventory))
                 continue
-            for line in text.inspect_lines(inventory):
+            for line in text.inspect_lines(inventory, digest):
                 print(line)
     return FAILED if any(inventory.verdict in ("unreadable", "refused") for inventory in inventories) else 0
 
@@ -205,7 +206,9 @@ def _strip(arguments: argparse.Namespace) -> int:
             _print_document("strip", [entry])
         return FAILED
     if arguments.json:
-        _print_document("strip", [document.stripped(result)])
+        from tfstrip_core.verbs.weights_digest import weights_digest
+
+        _print_document("strip", [document.stripped(result, weights_digest(result.target))])
     else:
         for line in text.strip_lines(result):
             print(line, flush=True)

@@ -82,13 +82,20 @@ class Inventory:
         return sum(tensor.bytes for tensor in self.tensors)
 
 
+Blocks = Callable[[], Iterator[bytes]]
+
+
 @dataclass(frozen=True, slots=True)
 class Part:
-    """One comparable thing in a model: `kind` describes it (dtype and shape, say), `blocks` reads its `bytes`."""
+    """One comparable thing in a model: `kind` describes it (dtype and shape, say), `blocks` reads its `bytes`.
+
+    `values` reads a tensor's elements in little-endian C order where `blocks` reads them as something else.
+    """
 
     kind: str
-    blocks: Callable[[], Iterator[bytes]]
+    blocks: Blocks
     bytes: int = 0
+    values: Blocks | None = None
 
 
 # A part's address: ("tensor", name), ("attribute", name), ("group", name), ("member", name) or ("config", pointer).
@@ -164,7 +171,7 @@ class Artifact:
     """A strip's result as it is published: `name` is its base name, the digests are SHA-256 in hex.
 
     `sources` are the files that it was made from, `bytes` the size of what is published: packed, where it is several
-    files.
+    files. `weights_digest` is that of the model in it, None where that has no weights.
     """
 
     name: str
@@ -172,6 +179,7 @@ class Artifact:
     sha256: str
     sources: tuple[tuple[str, str], ...]
     result: StripResult
+    weights_digest: str | None = None
 
 
 @dataclass(frozen=True, slots=True)

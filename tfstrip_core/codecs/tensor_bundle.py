@@ -294,8 +294,12 @@ def part(entry: Entry, data: Data) -> Part:
         for stored in entry.stored:
             yield from data.blocks(stored)
 
+    def values() -> Iterator[bytes]:
+        for _, stored in sorted(zip(entry.slices, entry.parts, strict=True)):
+            yield from data.blocks(stored)
+
     cut = f" in parts {entry.slices}" if entry.slices else ""
-    return Part(f"{entry.type_name} {list(entry.shape)}{cut}", read, entry.bytes)
+    return Part(f"{entry.type_name} {list(entry.shape)}{cut}", read, entry.bytes, values if cut else None)
 
 
 def check_whole(bundle: Bundle, entries: Iterable[Entry] | None = None) -> None:

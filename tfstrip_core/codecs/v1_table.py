@@ -8,6 +8,7 @@ description, the keys, and the beginning of each record.
 from __future__ import annotations
 
 import math
+import re
 from collections.abc import Collection, Iterator, Mapping
 from dataclasses import dataclass, field
 from typing import BinaryIO
@@ -32,6 +33,8 @@ _FIELDS: Mapping[int, tuple[int, int]] = {
     23: (17, 0), STRING: (8, 0),
 }  # fmt: skip
 _STRING_TAG = 8 << 3 | 2
+MAX_VARINT = 10  # bytes
+_VARINTS = re.compile(rb"([\x00-\x7f]+)|[\x80-\xff]{1,9}[\x00-\x7f]")
 _UNFINISHED = bytes(range(0x80, 0x100))  # bytes of varints that are not their last
 
 Stretch = tuple[int, int]  # offset and size in the file, in bytes
@@ -291,6 +294,37 @@ def _count_strings(file: BinaryIO, at: int, end: int) -> int:
             return -1
         count += 1
     return count
+
+
+def values(file: BinaryIO, variable: Variable) -> Iterator[bytes]:
+    """Yield a tensor's elements in blocks, little-endian, slice by slice in the order of the slices' places."""
+    number, width = _FIELDS[variable.dtype]
+    size = DTYPES[variable.dtype][1]
+    order = sorted(range(len(variable.pieces)), key=lambda at: variable.slices[at] if variable.slices else ())
+    for piece in (variable.pieces[at] for at in order):
+        if width or number == _FIELDS[STRING][0]:
+            yield from blocks(file, *piece.numbers)
+        else:
+            yield from _integers(blocks(file, *piece.numbers), size)
+
+
+def _integers(source: Iterator[bytes], size: int) -> Iterator[bytes]:
+    """Yield varints as integers of `size` bytes, negative ones as their complement."""
+    rest = b""
+    for block in source:
+        data, at, found = rest + block, 0, bytearray()
+        while match := _VARINTS.match(data, at):
+            if match[1]:
+                found += bytes(size * len(match[1]))
+                found[len(found) - size * len(match[1]) :: size] = match[1]
+            else:
+                value, _ = varint(data, at)
+                found += (value & (1 << 8 * size) - 1).to_bytes(size, "little")
+            at = match.end()
+        rest = data[at:]
+        if len(rest) > MAX_VARINT:
+            raise _lie("has a number that is too long")
+        yield bytes(found)
 
 
 def write(table: Table, target: str, drop: Collection[str], values: Mapping[str, str] | None = None) -> None:

@@ -19,6 +19,7 @@ from tfstrip_core.release.names import asset_names
 from tfstrip_core.release.pack import SUFFIX, pack
 from tfstrip_core.verbs.inspect import examine
 from tfstrip_core.verbs.strip import files, settled, strip
+from tfstrip_core.verbs.weights_digest import weights_digest
 
 MANIFEST, CHECKSUMS = "manifest.json", "SHA256SUMS"
 _SHOWN = 5
@@ -223,6 +224,7 @@ def _one(job: Job, folder: str, output: str, profile: Profile) -> Artifact:
         with tempfile.TemporaryDirectory(prefix="result-", dir=os.path.dirname(folder)) as alone:
             model = os.path.join(alone, job.name.removesuffix(SUFFIX) if job.packed else job.name)
             result = strip(source, model, profile=profile, ema=job.choices.ema, also=job.choices.also)
+            weights = weights_digest(model)
             if job.packed:
                 _pack(model, built)
             else:
@@ -232,7 +234,7 @@ def _one(job: Job, folder: str, output: str, profile: Profile) -> Artifact:
     except TfstripError as error:
         raise UsageError(f"{printable(source)}: {error.cause}", error.remedy) from None
     result = with_values(result, target=os.path.join(output, job.name))
-    return Artifact(job.name, os.path.getsize(built), checksums.sha256(built), digests, result)
+    return Artifact(job.name, os.path.getsize(built), checksums.sha256(built), digests, result, weights)
 
 
 def _pack(model: str, target: str) -> None:

@@ -40,6 +40,7 @@ def _entry(artifact: Artifact) -> dict[str, Any]:
         "bytes": artifact.bytes,
         "sha256": artifact.sha256,
         "findings": [_found(finding) for finding in result.inventory.findings],
+        "weights_digest": artifact.weights_digest,
         "removed": _by_rule(result),
         "kept": [_found(finding) for finding in result.kept],
         "weights": _WEIGHTS[result.averaged],
@@ -134,6 +135,7 @@ def _artifact(entry: Mapping[str, Any]) -> Artifact:
         sha256=_digest(entry),
         sources=tuple((_get(item, "path", str), _digest(item)) for item in _get(entry, "sources", list)),
         result=result,
+        weights_digest=None if entry["weights_digest"] is None else _digest(entry, "weights_digest"),
     )
 
 
@@ -141,8 +143,8 @@ def _finding(item: Mapping[str, Any]) -> Finding:
     return Finding(RULES[_get(item, "rule", str)].code, _get(item, "subject", str), _get(item, "bytes", int), "")
 
 
-def _digest(item: Mapping[str, Any]) -> str:
-    digest = _get(item, "sha256", str)
+def _digest(item: Mapping[str, Any], key: str = "sha256") -> str:
+    digest = _get(item, key, str)
     if not _SHA256.fullmatch(digest):
         raise ValueError(digest)
     return digest

@@ -47,8 +47,13 @@ def model(inventory: Inventory) -> dict[str, Any]:
     }
 
 
-def stripped(result: StripResult) -> dict[str, Any]:
-    """Return the entry of a finished strip: the source's model, what went, and the proof."""
+def inspected(inventory: Inventory, digest: str | None) -> dict[str, Any]:
+    """Return the entry of a model whose weights were read: None is the digest of no weights."""
+    return model(inventory) | {"weights_digest": digest}
+
+
+def stripped(result: StripResult, digest: str | None) -> dict[str, Any]:
+    """Return the entry of a finished strip: the source's model, what went, the proof, the result's weights digest."""
     return model(result.inventory) | {
         "source": result.source,
         "target": result.target,
@@ -59,6 +64,7 @@ def stripped(result: StripResult) -> dict[str, Any]:
             for item in result.removed
         ],
         "proof": {"kept_tensors": result.proof.kept_tensors, "kept_bytes": result.proof.kept_bytes},
+        "weights_digest": digest,
         "notes": list(result.notes),
     }
 
@@ -73,6 +79,7 @@ def not_stripped(inventory: Inventory, source: str, target: str, message: str) -
         "bytes_after": None,
         "removed": [],
         "proof": None,
+        "weights_digest": None,
         "notes": [],
     }
 

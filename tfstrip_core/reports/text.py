@@ -164,13 +164,15 @@ def about_averages(inventories: Sequence[Inventory]) -> Iterator[str]:
         yield f"if strip asks about averages: --ema drop serves the weights as they are{apply if sure else ''}"
 
 
-def inspect_lines(inventory: Inventory) -> Iterator[str]:
-    """Yield what a model holds: its format and verdict, every finding with its KEY, every tensor with its role."""
+def inspect_lines(inventory: Inventory, digest: str | None = None) -> Iterator[str]:
+    """Yield what a model holds: format, verdict, weights digest, findings with their KEYs, tensors with their roles."""
     if inventory.message:
         yield problem(inventory)
         return
     path = shown(inventory.path)
     yield f"{path}: {inventory.format}, {printable(inventory.writer)}, {size(inventory.bytes)}: {inventory.verdict}"
+    if digest:
+        yield f"  weights digest: sha256 {digest}"
     roles = {tensor.role for tensor in inventory.tensors}
     for role in sorted(roles, key=lambda name: (name != "weight", name)):
         mine = [tensor.bytes for tensor in inventory.tensors if tensor.role == role]

@@ -18,7 +18,7 @@ def inspect(path: str) -> Inventory:
 
     Raises Unreadable, Refused, Unsupported, Pointer or NotAModel.
     """
-    return _read(look(path))
+    return read(look(path))
 
 
 def survey(paths: Iterable[str]) -> Iterator[Inventory]:
@@ -30,7 +30,7 @@ def survey(paths: Iterable[str]) -> Iterator[Inventory]:
 def examine(found: Found) -> Inventory:
     """Return the inventory of one candidate; where there is none, one with the verdict and what to tell the user."""
     try:
-        return _read(found)
+        return read(found)
     except TfstripError as error:
         format_ = found.kind if error.verdict != "not-a-model" else ""
         return Inventory(
@@ -43,7 +43,8 @@ def examine(found: Found) -> Inventory:
         )
 
 
-def _read(found: Found) -> Inventory:
+def read(found: Found) -> Inventory:
+    """Return the inventory of one candidate; raises why there is none."""
     if found.error:
         raise found.error
     if not found.kind:

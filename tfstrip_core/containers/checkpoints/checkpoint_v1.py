@@ -6,6 +6,7 @@ import os
 import re
 from collections.abc import Iterator
 from contextlib import contextmanager
+from functools import partial
 from typing import BinaryIO
 
 from tfstrip_core import rules
@@ -68,7 +69,8 @@ def _part(variable: Variable, file: BinaryIO) -> Part:
             yield from blocks(file, *piece.numbers)
 
     cut = f" in parts {variable.slices}" if variable.slices else ""
-    return Part(f"{variable.type_name} {list(variable.shape)}{cut}", parts, variable.bytes)
+    values = partial(v1_table.values, file, variable)
+    return Part(f"{variable.type_name} {list(variable.shape)}{cut}", parts, variable.bytes, values)
 
 
 def check_whole(path: str) -> None:

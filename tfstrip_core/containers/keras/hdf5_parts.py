@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from functools import partial
 from typing import Any, BinaryIO
+
+import numpy as np
 
 from tfstrip_core.codecs import hdf5, hdf5_open
 from tfstrip_core.codecs.hdf5 import Tree
@@ -32,11 +34,15 @@ def parts(fid: Any, tree: Tree, source: BinaryIO) -> Contents:
     found: dict[Key, Part] = {}
     for name, dataset in tree.datasets.items():
         item = hdf5.open_object(fid, name)
-        kind = f"{dataset.dtype} {list(dataset.shape)} {item.get_type().dtype.str}"
+        stored = item.get_type().dtype
+        kind = f"{dataset.dtype} {list(dataset.shape)} {stored.str}"
+        read = partial(hdf5.read_blocks, item, dataset)
+        turned = partial(_turned, read, stored) if stored.byteorder == ">" else None
         if dataset.offset is None:
-            found["tensor", name] = Part(kind, partial(hdf5.read_blocks, item, dataset), dataset.bytes)
+            found["tensor", name] = Part(kind, read, dataset.bytes, turned)
         else:
-            found["tensor", name] = Part(kind, partial(blocks, source, dataset.offset, dataset.bytes), dataset.bytes)
+            direct = partial(blocks, source, dataset.offset, dataset.bytes)
+            found["tensor", name] = Part(kind, direct, dataset.bytes, turned)
         _add_attributes(found, item, name)
     for name in sorted(tree.groups):
         found["group", name] = Part("group", partial(iter, ()))
@@ -48,6 +54,12 @@ def _add_attributes(found: dict[Key, Part], item: Any, name: str) -> None:
     for attribute in hdf5.attribute_names(item):
         kind, content = hdf5.attribute_bytes(item, attribute)
         found["attribute", f"{name}@{attribute}"] = Part(kind, partial(_once, content))
+
+
+def _turned(read: Callable[[], Iterator[bytes]], stored: np.dtype[Any]) -> Iterator[bytes]:
+    """Yield big-endian elements as little-endian ones; the blocks hold whole elements."""
+    for block in read():
+        yield np.frombuffer(block, stored).byteswap().tobytes()
 
 
 def _once(content: bytes) -> Iterator[bytes]:
