@@ -1,6 +1,6 @@
 """save() and StrippedCheckpoint without a framework: what they ask of a model, what they say no to, what they leave.
 
-The model here has the class names of Keras 3 and hands out files that Keras wrote; real ones are in test_live_models.py.
+The model here has the class names of Keras 3 and hands out files that Keras wrote; for real ones, test_live_models.py.
 """
 
 import inspect

@@ -15,7 +15,7 @@ from dataclasses import dataclass
 from dataclasses import replace as with_values
 from typing import Any, Literal, cast
 
-from tfstrip_core import replace
+from tfstrip_core import containers, replace
 from tfstrip_core.errors import CannotReplace, NeedsChoice, TfstripError, UsageError
 from tfstrip_core.inventory import Profile, StripResult
 from tfstrip_core.plan import Ema
@@ -103,7 +103,9 @@ def save(
     try:
         # Before Keras writes gigabytes; strip looks again.
         beside = os.path.join(os.path.dirname(os.path.abspath(target)), replace.PREFIX)
-        replace.check_target(beside, target, ("",) if form.ending else (f"{os.sep}saved_model.pb",), force)
+        endings = ("",) if form.ending else (f"{os.sep}saved_model.pb",)
+        layout = None if form.ending else containers.layout(containers.SAVED_MODEL)
+        replace.check_target(beside, target, endings, layout, force)
         with replace.workshop(target) as folder:
             built = os.path.join(folder, f"result{form.ending}")
             _write(model, form, built)
