@@ -63,4 +63,4 @@ def test_the_subclassed_one_serves_what_it_trained(run: Any) -> None:
 def test_an_example_runs_twice(run: Any) -> None:
     """Whoever tries it tries it again: what it wrote is replaced."""
     for _ in range(2):
-        run("train_subclassed.py")
+        run("train_sequential.py")
