@@ -63,6 +63,13 @@ def test_the_readmes_python_runs_as_written(checkout: Path) -> None:
     assert done.stdout.startswith("residue 137,820 of")
 
 
+def test_the_readme_shows_an_example_as_it_is() -> None:
+    """Its code for a live model is an example's to the letter, which test_examples.py runs where TensorFlow is."""
+    (shown,) = blocks("example")
+    assert "tfstrip_core.save(" in shown
+    assert shown in (ROOT / "examples" / "train_sequential.py").read_text()
+
+
 def test_every_hook_is_in_the_readme_and_the_other_way_round() -> None:
     """The README's configuration names exactly the hooks that the manifest defines."""
     defined = {hook["id"] for hook in yaml.safe_load((ROOT / ".pre-commit-hooks.yaml").read_text())}

@@ -146,6 +146,17 @@ def test_a_keras_file_is_stripped_and_predicts_the_models_bytes(kind: str, form:
 
 
 @pytest.mark.parametrize("kind", KINDS)
+def test_the_weights_alone_are_stripped_of_the_optimizer(kind: str, tmp_path: Path) -> None:
+    """A fresh model that loads them predicts the same bytes."""
+    model = trained(kind)
+    tfstrip_core.save(model, tmp_path / "model.weights.h5")
+    fresh = KINDS[kind]()
+    assert predicted(fresh).tobytes() != predicted(model).tobytes()
+    fresh.load_weights(str(tmp_path / "model.weights.h5"))
+    assert predicted(fresh).tobytes() == predicted(model).tobytes()
+
+
+@pytest.mark.parametrize("kind", KINDS)
 def test_a_saved_model_serves_the_models_outputs_under_both_loaders(kind: str, tmp_path: Path) -> None:
     """Stripped it is clean and much smaller, and gives the bytes of what Keras wrote and the live model's outputs."""
     model = trained(kind)

@@ -1,6 +1,6 @@
 """save() and StrippedCheckpoint without a framework: what they ask of a model, what they say no to, what they leave.
 
-The model here has the class names of Keras 3 and hands out files that Keras wrote; for real ones, test_live_models.py.
+The model here has the class names of Keras 3 and hands out what Keras wrote; real ones are in test_live_models.py.
 """
 
 import inspect
@@ -136,6 +136,14 @@ def test_a_model_without_weights_yet_is_not_saved(tmp_path: Path) -> None:
     with pytest.raises(UsageError, match=r"^this model has no weights yet; call it on data or build\(\) it"):
         tfstrip_core.save(model, tmp_path / "model.keras")
     model.weights = (1,)  # type: ignore[assignment]  # a GAN is never called itself
+    tfstrip_core.save(model, tmp_path / "model.keras")
+
+
+def test_values_that_jax_holds_are_fetched_first(tmp_path: Path) -> None:
+    """In the middle of an epoch the model's own variables are an older state."""
+    model: Any = Mine()
+    model.source = "not yet"
+    model.jax_state_sync = lambda: setattr(model, "source", SEQUENTIAL)
     tfstrip_core.save(model, tmp_path / "model.keras")
 
 

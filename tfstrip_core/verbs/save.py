@@ -98,6 +98,8 @@ def save(
     target = os.fsdecode(path)
     form = _FORMS[form_of(target, format)]
     check_model(model)
+    if hasattr(model, "jax_state_sync"):
+        model.jax_state_sync()  # within fit JAX's values are elsewhere: as Keras's own callbacks ask for them
     if not model.built and not _has_weights(model):
         raise UsageError("this model has no weights yet", "call it on data or build() it with an input shape first")
     try:
