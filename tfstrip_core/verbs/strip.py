@@ -282,6 +282,8 @@ def _build(found: Found, planned: Plan, built: str, *, others: bool) -> tuple[tu
         os.makedirs(os.path.dirname(built + ending), exist_ok=True)
         shutil.copyfile(found.file + ending, built + ending)
     if others and layout:
+        for name in layout.asset_folders(found.file):
+            os.makedirs(os.path.join(built, name), exist_ok=True)
         for name in layout.links(found.file):
             notes.append(f"the link {name} in its directory is left out: it leads elsewhere")
     endings = container.endings(built)

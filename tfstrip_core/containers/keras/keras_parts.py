@@ -12,7 +12,7 @@ from functools import partial
 from typing import Any, BinaryIO
 
 from tfstrip_core import rules
-from tfstrip_core.codecs import hdf5, jsontext
+from tfstrip_core.codecs import jsontext
 from tfstrip_core.codecs.hdf5 import Tree
 from tfstrip_core.codecs.layouts import CONFIG, METADATA
 from tfstrip_core.containers.keras import averages, hdf5_parts, keras_config, object_paths, optimizer_groups
