@@ -11,7 +11,7 @@ import pytest
 from conftest import one
 from hostile import assert_one_sentence, judge, run
 from independent import attributes, groups, tensors
-from keras_files import DIRECTORY, PLAIN, directory
+from keras_made import DIRECTORY, PLAIN, directory
 from saved_made import files
 from test_hook_checkpoint import command, fixed, git  # noqa: F401
 from test_pack import made as packed
@@ -225,7 +225,7 @@ def test_a_hubs_cache(tmp_path: Path, capsys) -> None:
         os.symlink(os.path.relpath(blob, (folder / name).parent), folder / name)
     before = everything(tmp_path)
     assert judge(capsys, str(folder))[1]["verdict"] == "residue"
-    assert judge(capsys, str(tmp_path))[1]["path"] == str(folder)
+    assert judge(capsys, str(tmp_path / "snapshots"))[1]["path"] == str(folder)
     assert run(capsys, "strip", "--in-place", str(folder))[0] == 2
     assert everything(tmp_path) == before
     strip(str(folder), str(tmp_path / "small"))
