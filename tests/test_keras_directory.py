@@ -244,6 +244,7 @@ def test_targets(path: str, tmp_path: Path, capsys) -> None:
     (target / "train.py").write_text("mine")
     said = run(capsys, "strip", path, "-o", str(target), "--force")[2]
     assert "holds train.py, which is no part of the Keras directory there and would be lost" in said
+    assert "Keras opens none of that name" in run(capsys, "strip", path, "-o", f"{tmp_path}/small.keras")[2]
     (tmp_path / "folder").mkdir()
     (tmp_path / "folder" / "x").touch()
     assert "holds no Keras directory" in run(capsys, "strip", path, "-o", str(tmp_path / "folder"), "--force")[2]
