@@ -50,7 +50,8 @@ def _open(path: str) -> Iterator[_Model]:
         by_name = {member.name: member for member in members}
         if "model.weights.npz" in by_name:
             raise Unsupported(
-                "its weights are a pickled .npz, which tfstrip never loads", "save the model as .keras again"
+                "its weights are a pickled .npz, which tfstrip never loads",
+                "if you trust the file, load it in Keras and save it again: model.save writes the weights as HDF5",
             )
         missing = [name for name in (CONFIG, WEIGHTS) if name not in by_name]
         if len(missing) == 2 or (missing and not _version(file, by_name.get(METADATA))):
