@@ -20,9 +20,9 @@ EVERY = forms.names()
 ORDINARY = [found for found in EVERY if found not in MID_FIT]
 STATE = ("optimizer", "metrics", "optimizer_weights", "iterations")
 
-each = pytest.mark.parametrize(("writer", "name"), EVERY, ids="-".join)
-ordinary = pytest.mark.parametrize(("writer", "name"), ORDINARY, ids="-".join)
-mid_fit = pytest.mark.parametrize(("writer", "name"), MID_FIT, ids="-".join)
+each = pytest.mark.parametrize(("writer", "name"), EVERY)
+ordinary = pytest.mark.parametrize(("writer", "name"), ORDINARY)
+mid_fit = pytest.mark.parametrize(("writer", "name"), MID_FIT)
 
 
 def is_state(name: str) -> bool:
