@@ -87,6 +87,12 @@ class Layout:
             if leads_elsewhere:
                 yield name
 
+    def asset_folders(self, path: str) -> Iterator[str]:
+        """Yield the folders of assets, relative to the directory; Keras reads an empty one otherwise than none."""
+        for name in sorted(self.assets):
+            for folder, _, _ in os.walk(os.path.join(path, name)):
+                yield os.path.relpath(folder, path)
+
     def _entries(self, path: str) -> Iterator[tuple[str, bool]]:
         """Yield each file's path, and whether it is a link that is not followed: to a folder, or out."""
         top = os.path.realpath(path)
@@ -147,7 +153,7 @@ KERAS = Layout(
     "Keras directory",
     (CONFIG, WEIGHTS),
     (CONFIG, WEIGHTS).__contains__,
-    (CONFIG, METADATA, WEIGHTS),
+    (CONFIG, METADATA, WEIGHTS, NPZ),
     (),
     ("assets",),
 )

@@ -151,6 +151,9 @@ def _strip(found: Found, target: str | None, choices: Choices, force: bool) -> S
 def _check_name(found: Found, target: str) -> None:
     """Raise UsageError where a target is the name of no file, or of a checkpoint's files and not of the checkpoint."""
     named = containers.map_ending(found.kind)
+    if found.kind == containers.KERAS_DIRECTORY and target.rstrip(os.sep).endswith(".keras"):
+        cause = f"the target {target} would be a directory, and Keras opens none of that name"
+        raise UsageError(cause, "name it otherwise: nothing is converted")
     if containers.layout(found.kind):
         return  # a directory it is
 
@@ -283,6 +286,8 @@ def _build(found: Found, planned: Plan, built: str, *, others: bool) -> tuple[tu
         os.makedirs(os.path.dirname(built + ending), exist_ok=True)
         shutil.copyfile(found.file + ending, built + ending)
     if others and layout:
+        for name in layout.asset_folders(found.file):
+            os.makedirs(os.path.join(built, name), exist_ok=True)
         for name in layout.links(found.file):
             notes.append(f"the link {name} in its directory is left out: it leads elsewhere")
     endings = container.endings(built)

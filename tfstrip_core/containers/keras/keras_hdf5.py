@@ -14,7 +14,7 @@ from typing import Any, BinaryIO
 
 from tfstrip_core import rules
 from tfstrip_core.codecs import hdf5, hdf5_open, jsontext
-from tfstrip_core.codecs.hdf5 import Tree
+from tfstrip_core.codecs.hdf5 import Dataset, Tree
 from tfstrip_core.containers.keras import (
     averages,
     hdf5_parts,
@@ -131,6 +131,8 @@ def _findings(model: _Model, size: int) -> Iterator[Finding]:
 def _optimizer(model: _Model) -> Iterator[Finding]:
     root = "optimizer_weights"
     state = [d for name, d in model.tree.datasets.items() if name.startswith(f"{root}/")]
+    beside = _beside(model, root)
+    state += beside
     if root in model.tree.datasets:
         raise Refused("the HDF5 file's optimizer_weights is no group", "do not load this file")
     if root not in model.tree.groups:
@@ -142,10 +144,23 @@ def _optimizer(model: _Model) -> Iterator[Finding]:
         sum(dataset.bytes for dataset in state),
         optimizer_groups.state(slots, len(state) - slots),
         tensors=tuple(dataset.name for dataset in state),
-        roots=(root,),
+        roots=(root, *(dataset.name for dataset in beside)),
         opaque=keras_config.is_opaque(model.training),
     )
     yield from averages.split_by_name(whole, model.tree, keras_config.uses_averages(model.training))
+
+
+def _beside(model: _Model, root: str) -> list[Dataset]:
+    """Return the optimizer's datasets at the root of the file: Keras 2.0 on Theano names one `/iterations`.
+
+    Nothing but the optimizer's own list of names says so, and no loader looks for a weight there.
+    """
+    candidates = {f"/{name}": dataset for name, dataset in model.tree.datasets.items() if "/" not in name}
+    if not candidates or root not in model.tree.groups:
+        return []
+    listed = hdf5.attribute(hdf5.open_object(model.fid, root), "weight_names")
+    names = dict.fromkeys(listed) if isinstance(listed, list) else ()
+    return [candidates[name] for name in names if name in candidates]
 
 
 @contextmanager

@@ -49,7 +49,10 @@ def version(text: bytes) -> str:
 
 def pickled() -> Unsupported:
     """Return the error about weights in numpy's form, which only unpickling reads."""
-    return Unsupported("its weights are a pickled .npz, which tfstrip never loads", "save the model as .keras again")
+    return Unsupported(
+        "its weights are a pickled .npz, which tfstrip never loads",
+        "if you trust the file, load it in Keras and save it again: model.save writes the weights as HDF5",
+    )
 
 
 def inventory(path: str, format_: str, size: int, model: Model) -> Inventory:
