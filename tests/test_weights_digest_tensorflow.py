@@ -12,7 +12,7 @@ from test_weights_digest import program
 
 from tfstrip_core import strip, weights_digest
 
-pytestmark = pytest.mark.keras
+pytestmark = [pytest.mark.keras, pytest.mark.filterwarnings("ignore")]  # Keras warns of its own ways
 
 SHAPE, IMAGE = (4,), (8, 8, 1)
 
