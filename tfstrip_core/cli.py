@@ -172,7 +172,7 @@ def _check(arguments: argparse.Namespace) -> int:
 
         lines = github.lines(result.inventories, pointers_fail=arguments.require_lfs)
     else:
-        lines = text.check_lines(result.inventories)
+        lines = text.check_lines(result.inventories, arguments.paths)
     for line in lines:
         print(line)
     return result.exit_code

@@ -13,7 +13,7 @@ from tfstrip_core.inventory import Comparison, Finding, Inventory, Plan, StripRe
 from tfstrip_core.plan import ema_ways, leaves_a_weight
 from tfstrip_core.rules import RULES
 
-# So many files get a command of their own; a longer list is for the machine-readable output.
+# So many models get a command of their own; more of them get one for all.
 _COMMANDS = 10
 _READ = ("residue", "undecided", "clean", "not-a-model")
 
@@ -137,8 +137,8 @@ def _holds_residue(inventory: Inventory) -> bool:
     return any(found.rule != "TFS401" or found.bytes for found in stripped)
 
 
-def check_lines(inventories: Sequence[Inventory]) -> Iterator[str]:
-    """Yield what a check found, then what it comes to and the commands that fix it."""
+def check_lines(inventories: Sequence[Inventory], paths: Sequence[str] = ()) -> Iterator[str]:
+    """Yield what a check of `paths` found, then what it comes to and the commands that fix it, one for all if many."""
     models = [inventory for inventory in inventories if inventory.format and not inventory.message]
     for inventory in models:
         for found in inventory.findings:
@@ -146,11 +146,13 @@ def check_lines(inventories: Sequence[Inventory]) -> Iterator[str]:
                 yield finding(inventory.path, found)
     yield summary(inventories)
     failing = [inventory for inventory in models if rules.fails(inventory.findings)]
-    for inventory in failing[:_COMMANDS]:
-        yield way_out(inventory)
     yield from about_averages(failing)
-    if len(failing) > _COMMANDS:
-        yield f"and {len(failing) - _COMMANDS} more: tfstrip check --json lists them, the tfstrip-fix hook strips them"
+    if len(failing) <= _COMMANDS:
+        yield from map(way_out, failing)
+    else:
+        named = list(paths) or [inventory.path for inventory in failing]
+        dashed = ["--"] if any(path.startswith("-") for path in named) else []
+        yield f"fix all {len(failing)}: {' '.join(map(quoted, ['tfstrip-hook', 'fix', *dashed, *named]))}"
 
 
 def about_averages(inventories: Sequence[Inventory]) -> Iterator[str]:
