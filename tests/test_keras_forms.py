@@ -159,7 +159,7 @@ QUANTIZER = {
 }
 
 
-@pytest.mark.parametrize("title", ["", "vector_quantizer", "optimizer_head"])
+@pytest.mark.parametrize("title", ["", "vector_quantizer", "optimizer_head", "learned_optimizer"])
 def test_a_layer_in_an_attribute_called_optimizer_stays(title: str, tmp_path: Path) -> None:
     """A quantizer has an optimizer's form and a weight's shape; its place alone must not cost its codebook."""
     path = tree(tmp_path / "m.weights.h5", **QUANTIZER)

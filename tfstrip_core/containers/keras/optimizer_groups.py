@@ -144,8 +144,16 @@ def _is_supported(members: list[Group], shapes: set[tuple[int, ...]], title: Cal
 
 def is_optimizers_name(word: str) -> bool:
     """Return whether an object is called as Keras calls an optimizer: its class in snake case, perhaps numbered."""
-    plain = re.sub(r"_\d+$", "", word).replace("_", "").lower()
-    return plain in keras_config.OPTIMIZERS or plain.endswith("optimizer")
+    return is_known_optimizer(word) or _plain(word).endswith("optimizer")
+
+
+def is_known_optimizer(word: str) -> bool:
+    """Return whether an object is called as Keras calls one of the optimizers that it ships."""
+    return _plain(word) in keras_config.OPTIMIZERS
+
+
+def _plain(word: str) -> str:
+    return re.sub(r"_\d+$", "", word).replace("_", "").lower()
 
 
 def state(slots: int, scalars: int) -> str:

@@ -85,7 +85,8 @@ def _is_model(tree: Tree, path: str) -> bool:
 def _is_proven(
     path: str, found: dict[str, Group], title: Callable[[str], str], weights: Counter[tuple[int, ...]]
 ) -> bool:
-    if optimizer_groups.is_optimizers_name(title(path)):
+    # A class that Keras ships. `learned_optimizer` may be a layer, which counts its steps and has no other weights.
+    if optimizer_groups.is_known_optimizer(title(path)):
         return True
     return any(_mirrors(group, weights) for group in found.values() if optimizer_groups.is_member(path, group.path))
 
