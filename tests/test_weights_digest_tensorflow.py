@@ -44,7 +44,7 @@ def random(keras: Any) -> list[Any]:
 
 def recurrent(keras: Any) -> list[Any]:
     layers = keras.layers
-    return [layers.Embedding(10, 4), layers.LSTM(5, dropout=0.1), layers.Dense(2)]
+    return [layers.Embedding(10, 4), layers.LSTM(5), layers.Dense(2)]
 
 
 def nested(keras: Any) -> list[Any]:
