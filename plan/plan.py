@@ -45,7 +45,8 @@ def _run() -> dict[str, str]:
         for line in text.share(one.name, one.models):
             print(line)
     sources = "\n".join(model.path for one in bins for model in one.models)
-    outputs = {"matrix": json.dumps(matrix.document(bins)), "sources": sources}
+    pattern = f"{bins[0].name.rpartition('-')[0]}-*"
+    outputs = {"matrix": json.dumps(matrix.document(bins)), "pattern": pattern, "sources": sources}
     if sum(map(len, outputs.values())) > MOST:
         raise UsageError(
             f"{len(sources.splitlines()):,} models make a longer plan than GitHub hands from job to job",

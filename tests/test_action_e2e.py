@@ -25,7 +25,8 @@ KERAS, HDF5 = one("keras3.15.1", "sequential.keras"), one("keras3.15.1", "sequen
 # The names that act gives to the images of the actions below; it builds none that is there already.
 ACTION = "act-tfstrip-tfstrip-v0-1-0-dockeraction"
 CHECK = "act-tfstrip-tfstrip-check-v0-1-0-check-dockeraction"
-SOURCES = ("action.yml", "check", "Dockerfile", "Dockerfile.check", "entrypoint.py", "tfstrip_core", "pyproject.toml")
+PLAN = "act-tfstrip-tfstrip-plan-v0-1-0-plan-dockeraction"
+SOURCES = ("action.yml", "check", "plan", "docs", "Dockerfile", "Dockerfile.check", "entrypoint.py", "tfstrip_core")
 AFTERWARDS = """
       - name: What the next step of a job can do
         run: |
@@ -55,13 +56,13 @@ def tool(tmp_path_factory: pytest.TempPathFactory) -> Path:
     if subprocess.run(["docker", "info"], capture_output=True, check=False).returncode:
         (pytest.fail if E2E else pytest.skip)("no Docker engine answers")
     folder = tmp_path_factory.mktemp("tool")
-    for name in (*SOURCES, "README.md", "LICENSE", ".github/requirements"):
+    for name in (*SOURCES, "README.md", "LICENSE", "pyproject.toml", ".github/requirements"):
         source, target = ROOT / name, folder / name
         if source.is_dir():
             shutil.copytree(source, target, ignore=shutil.ignore_patterns("__pycache__"))
         else:
             shutil.copy(source, target)
-    for tag, name in ((ACTION, "Dockerfile"), (CHECK, "Dockerfile.check")):
+    for tag, name in ((ACTION, "Dockerfile"), (CHECK, "Dockerfile.check"), (PLAN, "Dockerfile.check")):
         command = [
             "docker",
             "build",
@@ -103,7 +104,7 @@ class Act:
     def __init__(self, repository: Path, tool: Path, hub: GitHub) -> None:
         self.repository, self.tool, self.hub = repository, tool, hub
 
-    def __call__(self, workflow: str, event: str, payload: object) -> tuple[int, str]:
+    def __call__(self, workflow: str, event: str, payload: object, *more: str) -> tuple[int, str]:
         git = ["git", "-C", str(self.repository), "-c", "user.name=A", "-c", "user.email=a@example.org"]
         path = self.repository / ".github" / "workflows" / "models.yml"
         path.parent.mkdir(parents=True, exist_ok=True)
@@ -119,7 +120,7 @@ class Act:
         command += ["--local-repository", f"tfstrip/tfstrip@v0.1.0={self.tool}"]
         command += ["--env", f"GITHUB_API_URL={self.hub.url}", "-s", f"GITHUB_TOKEN={self.hub.token}"]
         done = subprocess.run(
-            command,
+            [*command, *more],
             cwd=self.repository,
             env={**os.environ, "HOME": str(home)},
             stdin=subprocess.DEVNULL,
@@ -330,6 +331,7 @@ def test_action_files_and_readme_agree() -> None:
         assert f"`{name}`" in text, name
     read = re.findall(r'runner\.\w+\("([a-z-]+)"', (ROOT / "entrypoint.py").read_text())
     assert set(read) == set(action["inputs"])
-    gate = yaml.safe_load((ROOT / "check" / "action.yml").read_text())
-    read = re.findall(r'runner\.\w+\("([a-z-]+)"', (ROOT / "check" / "gate.py").read_text())
-    assert set(read) == set(gate["inputs"])
+    for folder, door in (("check", "gate.py"), ("plan", "plan.py")):
+        other = yaml.safe_load((ROOT / folder / "action.yml").read_text())
+        read = re.findall(r'runner\.\w+\("([a-z-]+)"', (ROOT / folder / door).read_text())
+        assert set(read) == set(other["inputs"])

@@ -1,9 +1,11 @@
 """plan: models to the jobs of a matrix, balanced, the same every time, and nothing that the jobs would refuse."""
 
+import itertools
 import json
 import os
 import random
 import shutil
+from fnmatch import fnmatch
 from pathlib import Path
 
 import pytest
@@ -216,6 +218,19 @@ def test_a_mistake_in_the_door_s_inputs_is_one_sentence(inputs: dict[str, str], 
     assert all(word in step.stderr for word in words), step.stderr
     assert step.stdout.splitlines()[-1].startswith("::error title=tfstrip::")
     assert step.outputs == {}
+
+
+def test_the_door_says_how_the_jobs_are_found_again(work: Path) -> None:
+    """The pattern meets the names of this plan's jobs, and of no plan with another label."""
+    names, patterns = {}, {}
+    for label in ("", "v1", "v2"):
+        step = door(models="models/*", label=label)
+        patterns[label] = step.outputs["pattern"]
+        names[label] = [entry["name"] for entry in json.loads(step.outputs["matrix"])["include"]]
+        assert len(names[label]) == 2
+    for label, other in itertools.product(("v1", "v2"), names):
+        assert {fnmatch(name, patterns[label]) for name in names[other]} == {label == other}
+    assert {fnmatch(name, patterns[""]) for name in names[""]} == {True}
 
 
 def test_a_plan_too_long_for_a_job_s_outputs_is_refused(work: Path) -> None:
