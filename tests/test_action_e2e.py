@@ -231,18 +231,22 @@ def test_the_readme_s_steps_without_a_release_on_a_pushed_tag(act: Act, hub: Git
 
 
 def test_the_readme_s_gate_fails_a_pull_request_and_annotates_it(act: Act, repository: Path, hub: GitHub) -> None:
-    """Copied as it is: red for models with optimizer state, named one by one; green when they are stripped."""
-    payload = {"action": "opened", "pull_request": {"number": 1, "head": {"ref": "x"}, "base": {"ref": "main"}}}
-    code, log = act(readme("gate workflow"), "pull_request", payload)
+    """Copied as it is, from a fork: red for models with optimizer state, named one by one; green once stripped."""
+    head = {"ref": "x", "sha": "1" * 40, "repo": {"full_name": "stranger/models", "fork": True}}
+    base = {"ref": "main", "sha": "2" * 40}
+    payload = {"action": "opened", "pull_request": {"number": 1, "head": head, "base": base}}
+    fork = ("-s", f"GITHUB_TOKEN={hub.read_token}")
+    code, log = act(readme("gate workflow"), "pull_request", payload, *fork)
     assert code != 0
     for name in ("models/a.keras", "models/deep/b.h5"):
         assert f"::error file={name},title=TFS101 optimizer-state::" in log
     for name in ("a.keras", "deep/b.h5"):
         path = str(repository / "models" / name)
         subprocess.run([sys.executable, "-m", "tfstrip_core", "strip", "--in-place", path], check=True)
-    code, log = act(readme("gate workflow"), "pull_request", payload)
+    code, log = act(readme("gate workflow"), "pull_request", payload, *fork)
     assert code == 0, log
     assert "2 models checked: no residue" in log
+    assert hub.requests == []
 
 
 def runner(folder: Path, image: str, **inputs: str) -> tuple[subprocess.CompletedProcess[str], dict[str, str], str]:
@@ -261,6 +265,8 @@ def runner(folder: Path, image: str, **inputs: str) -> tuple[subprocess.Complete
         "GITHUB_OUTPUT": "/github/file_commands/output",
         "GITHUB_STEP_SUMMARY": "/github/file_commands/summary",
         "GITHUB_SHA": COMMIT,
+        "GITHUB_EVENT_NAME": "pull_request",
+        "GITHUB_EVENT_PATH": "/github/workflow/event.json",
         **{f"INPUT_{name.replace('_', '-').upper()}": value for name, value in inputs.items()},
     }
     command = ["docker", "run", "--rm", "--network", "none", "--workdir", "/github/workspace"]
@@ -306,6 +312,34 @@ def test_a_job_that_fails_leaves_nothing_of_root_s(workspace: Path, tmp_path: Pa
     assert "set the input ema" in done.stderr
     assert outputs == {}
     assert {path.stat().st_uid for path in workspace.rglob("*")} == {workspace.stat().st_uid}
+
+
+def test_the_gate_s_image_says_what_a_pull_request_changes(workspace: Path, tmp_path: Path) -> None:
+    """Without git in it and without a network, in a checkout that belongs to another user; nothing of it is changed."""
+    git = ["git", "-C", str(workspace), "-c", "user.name=A", "-c", "user.email=a@example.org"]
+    shas = []
+    for words in (["init", "-q"], ["add", "-A"], ["commit", "-q", "-m", "Base"]):
+        subprocess.run([*git, *words], check=True)
+    before = (workspace / "models" / "a.keras").stat().st_size
+    subprocess.run(
+        [sys.executable, "-m", "tfstrip_core", "strip", "--in-place", str(workspace / "models" / "a.keras")], check=True
+    )
+    subprocess.run([*git, "commit", "-q", "-a", "-m", "Head"], check=True)
+    for name in ("HEAD^", "HEAD"):
+        shas.append(
+            subprocess.run([*git, "rev-parse", name], capture_output=True, text=True, check=True).stdout.strip()
+        )
+    for path in workspace.rglob("*"):
+        os.chown(path, workspace.stat().st_uid, -1)
+    (tmp_path / "workflow").mkdir()
+    event = {"pull_request": {"base": {"sha": shas[0]}, "head": {"sha": shas[1], "repo": {"fork": True}}}}
+    (tmp_path / "workflow" / "event.json").write_text(json.dumps(event))
+    done, _, summary = runner(tmp_path, CHECK)
+    assert done.returncode == 0, done.stdout + done.stderr
+    after = (workspace / "models" / "a.keras").stat().st_size
+    assert f"| {before:,} | {after:,} | {after - before:+,} | 0 |" in summary
+    status = subprocess.run([*git, "status", "--porcelain"], capture_output=True, text=True, check=True)
+    assert status.stdout == ""
 
 
 def test_the_gate_s_image_holds_no_framework(tool: Path) -> None:
