@@ -316,19 +316,19 @@ def test_a_job_that_fails_leaves_nothing_of_root_s(workspace: Path, tmp_path: Pa
 
 def test_the_gate_s_image_says_what_a_pull_request_changes(workspace: Path, tmp_path: Path) -> None:
     """Without git in it and without a network, in a checkout that belongs to another user; nothing of it is changed."""
-    git = ["git", "-C", str(workspace), "-c", "user.name=A", "-c", "user.email=a@example.org"]
-    shas = []
+    names = ["-c", "user.name=A", "-c", "user.email=a@example.org", "-c", f"safe.directory={workspace}"]
+
+    def git(*words: str) -> str:
+        done = subprocess.run(["git", "-C", str(workspace), *names, *words], capture_output=True, text=True, check=True)
+        return done.stdout.strip()
+
+    model = workspace / "models" / "a.keras"
     for words in (["init", "-q"], ["add", "-A"], ["commit", "-q", "-m", "Base"]):
-        subprocess.run([*git, *words], check=True)
-    before = (workspace / "models" / "a.keras").stat().st_size
-    subprocess.run(
-        [sys.executable, "-m", "tfstrip_core", "strip", "--in-place", str(workspace / "models" / "a.keras")], check=True
-    )
-    subprocess.run([*git, "commit", "-q", "-a", "-m", "Head"], check=True)
-    for name in ("HEAD^", "HEAD"):
-        shas.append(
-            subprocess.run([*git, "rev-parse", name], capture_output=True, text=True, check=True).stdout.strip()
-        )
+        git(*words)
+    before = model.stat().st_size
+    subprocess.run([sys.executable, "-m", "tfstrip_core", "strip", "--in-place", str(model)], check=True)
+    git("commit", "-q", "-a", "-m", "Head")
+    shas = [git("rev-parse", name) for name in ("HEAD^", "HEAD")]
     for path in workspace.rglob("*"):
         os.chown(path, workspace.stat().st_uid, -1)
     (tmp_path / "workflow").mkdir()
@@ -336,10 +336,9 @@ def test_the_gate_s_image_says_what_a_pull_request_changes(workspace: Path, tmp_
     (tmp_path / "workflow" / "event.json").write_text(json.dumps(event))
     done, _, summary = runner(tmp_path, CHECK)
     assert done.returncode == 0, done.stdout + done.stderr
-    after = (workspace / "models" / "a.keras").stat().st_size
+    after = model.stat().st_size
     assert f"| {before:,} | {after:,} | {after - before:+,} | 0 |" in summary
-    status = subprocess.run([*git, "status", "--porcelain"], capture_output=True, text=True, check=True)
-    assert status.stdout == ""
+    assert git("status", "--porcelain") == ""
 
 
 def test_the_gate_s_image_holds_no_framework(tool: Path) -> None:
