@@ -197,6 +197,10 @@ def test_a_name_that_is_no_line_is_refused(name: str) -> None:
     assert matrix.divide([job("deep/ a b.keras")])
     with pytest.raises(UsageError, match="one line"):
         matrix.divide([job(name)])
+    if "\n" not in name and name.startswith("a.keras"):  # as a directory it is no line's end
+        export = artifacts.Job(Inventory(name, "saved-model", "clean"), "a.tar.gz", Choices(), packed=True)
+        with pytest.raises(UsageError, match="one line"):
+            matrix.divide([export])
 
 
 @pytest.mark.parametrize(

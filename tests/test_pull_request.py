@@ -16,7 +16,7 @@ from conftest import need, one
 from saved_made import Made
 from test_git_store import git
 
-from tfstrip_core.discover import fits
+from tfstrip_core.discover import reaches
 
 KERAS, HDF5 = one("keras3.15.1", "sequential.keras"), one("tf2.15", "sequential.h5")
 CLEAN = one("keras3.15.1", "sequential_uncompiled.keras")
@@ -193,7 +193,7 @@ def test_only_what_the_input_models_names_is_told(origin: Path, monkeypatch: pyt
 )  # fmt: skip
 def test_a_path_that_is_gone_fits_what_would_have_led_to_it(path: str, pattern: str, expected: bool) -> None:
     """By a glob, a folder or itself, as a path that is there."""
-    assert fits(path, ["other", pattern]) is expected
+    assert reaches(path, ["other", pattern]) is expected
 
 
 @pytest.mark.parametrize(

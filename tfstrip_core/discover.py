@@ -65,7 +65,7 @@ def expand(patterns: Iterable[str]) -> Iterator[tuple[str, list[str]]]:
         yield pattern, sorted({os.path.normpath(path) for path in hits if not _is_plain_directory(path)})
 
 
-def fits(path: str, patterns: Iterable[str]) -> bool:
+def reaches(path: str, patterns: Iterable[str]) -> bool:
     """Return whether expand() would lead to a path that is not there any more, by itself or by a folder of its."""
     names = os.path.normpath(path).split(os.sep)
     for pattern in patterns:

@@ -15,7 +15,7 @@ from dataclasses import dataclass
 
 from tfstrip_core.beside import without_ending
 from tfstrip_core.codecs.git_store import Absent, Store
-from tfstrip_core.discover import fits
+from tfstrip_core.discover import reaches
 from tfstrip_core.errors import TfstripError
 from tfstrip_core.inventory import Change, Inventory
 from tfstrip_core.verbs.inspect import survey
@@ -98,7 +98,7 @@ def _compare(inventories: Iterable[Inventory], patterns: Sequence[str], trees: _
             was = [size for size in sizes if size is not None]
             after = _size(path) or 0 if inventory.verdict == "pointer" else inventory.bytes
             found.append(Change(path, sum(was) if was else None, after, inventory.residue_bytes))
-    removed, note = _removed(sorted(path for path in gone if fits(path, patterns)), trees)
+    removed, note = _removed(sorted(path for path in gone if reaches(path, patterns)), trees)
     return Compared(tuple(sorted([*found, *removed], key=lambda change: change.path)), note)
 
 
