@@ -52,15 +52,8 @@ def made(folder: Path, form: str = "loose") -> Path:
             git(folder, "repack", "-q", "-a", "-d")
     if form in ("packed", "sha256"):
         git(folder, "gc", "-q", "--aggressive", "--prune=now")
-    if form == "by name":  # the other way to say what a delta is of, as a fetch may send it
-        git(folder, "repack", "-q", "-a", "-d", "-f", "--no-write-bitmap-index", "--depth=50")
-        pack = git(folder, "rev-list", "--objects", "--all")
-        packed = subprocess.run(
-            ["git", "-C", str(folder), "-c", "repack.useDeltaBaseOffset=false", "repack", "-q", "-a", "-d", "-f"],
-            check=False,
-        )
-        assert pack
-        assert packed.returncode == 0
+    if form == "by name":  # the other way to say what a delta is of
+        git(folder, "-c", "repack.useDeltaBaseOffset=false", "repack", "-q", "-a", "-d", "-f")
     return folder
 
 

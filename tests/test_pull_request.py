@@ -16,7 +16,9 @@ from conftest import need, one
 from saved_made import Made
 from test_git_store import git
 
+from tfstrip_core import pull_request
 from tfstrip_core.discover import reaches
+from tfstrip_core.verbs.check import check
 
 KERAS, HDF5 = one("keras3.15.1", "sequential.keras"), one("tf2.15", "sequential.h5")
 CLEAN = one("keras3.15.1", "sequential_uncompiled.keras")
@@ -209,6 +211,35 @@ def test_without_the_base_one_line_says_how_to_get_it(
     assert f"The base is not checked out: add {way_out} to the step actions/checkout.\n" in step.summary
     assert "## Models checked" in step.summary
     assert rows(step) == {}
+
+
+def test_a_partial_clone_lacks_what_the_base_held(origin: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Nothing is fetched for a summary: the line says what to change."""
+    git(origin, "config", "uploadpack.allowFilter", "true")
+    git(origin.parent, "init", "-q", "work")
+    os.chdir(origin.parent / "work")
+    git(Path(), "remote", "add", "origin", f"file://{origin}")
+    git(Path(), "fetch", "-q", "--filter=blob:none", "--depth=2", "origin", "+refs/pull/1/merge:refs/remotes/x")
+    git(Path(), "checkout", "-q", "--detach", "refs/remotes/x")
+    step = gate(monkeypatch)
+    assert step.code == 1
+    assert "What the base held is not checked out: leave filter out" in step.summary
+
+
+def test_more_removed_files_than_are_looked_into_are_said(origin: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A pull request that removes a great many files costs no more than some, and the summary says so."""
+    checkout(origin, 2)
+    environment = {"GITHUB_EVENT_PATH": "../event.json"}
+    inventories = check(["."]).inventories
+    whole = pull_request.compare(inventories, ["."], environment)
+    assert (whole.note, len([change for change in whole.changes if change.after is None])) == ("", 3)
+    for name, most in (("_MOST_REMOVED", 1), ("_MOST_BYTES", 300)):
+        with monkeypatch.context() as patch:
+            patch.setattr(pull_request, name, most)
+            cut = pull_request.compare(inventories, ["."], environment)
+        assert cut.note == "more files were removed than are looked into"
+        assert {change.path for change in cut.changes if change.after is None} == set()
+        assert [change for change in whole.changes if change.after is not None] == list(cut.changes)
 
 
 def test_a_head_that_is_no_merge_is_held_against_the_event_s_base(
