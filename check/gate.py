@@ -3,7 +3,7 @@
 import os
 import sys
 
-from tfstrip_core import runner
+from tfstrip_core import pull_request, runner
 from tfstrip_core.discover import expand
 from tfstrip_core.errors import TfstripError, UsageError, printable
 from tfstrip_core.process import guarded, say
@@ -17,7 +17,8 @@ def main() -> int:
         paths: list[str] = []
         if not os.listdir("."):
             raise UsageError("the workspace is empty", "put actions/checkout before this step")
-        for pattern, found in expand(runner.lines("models") or ["."]):
+        patterns = runner.lines("models") or ["."]
+        for pattern, found in expand(patterns):
             if not found:
                 raise UsageError(f"models: {printable(pattern)} matches nothing", "correct the pattern or leave it out")
             paths += found
@@ -31,7 +32,11 @@ def main() -> int:
         print(line)
     for line in text.check_lines(result.inventories):
         print(line)
-    runner.put_summary(summary.checked(result.inventories))
+    report = summary.checked(result.inventories)
+    if pull_request.is_one(os.environ):
+        compared = pull_request.compare(result.inventories, patterns, os.environ)
+        report = summary.changed(compared.changes, compared.note) + report
+    runner.put_summary(report)
     return result.exit_code
 
 

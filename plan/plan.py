@@ -14,7 +14,7 @@ if TYPE_CHECKING:
     from tfstrip_core.plan import Ema
 
 OUTPUT = "tfstrip-dist"  # where strip-release.yml has its artifacts
-MOST = 1 << 19  # characters of a job's outputs: 1 MiB, counted as UTF-16
+MOST = 128_000  # bytes of an input: it becomes one variable, of which Linux takes 128 KiB
 
 
 def main() -> int:
@@ -45,13 +45,14 @@ def _run() -> dict[str, str]:
         for line in text.share(one.name, one.models):
             print(line)
     sources = "\n".join(model.path for one in bins for model in one.models)
-    outputs = {"matrix": json.dumps(matrix.document(bins)), "sources": sources}
-    if sum(map(len, outputs.values())) > MOST:
+    told = [sources, *("\n".join(one.lines) for one in bins)]
+    if max(len(paths.encode()) for paths in told) > MOST:
         raise UsageError(
-            f"{len(sources.splitlines()):,} models make a longer plan than GitHub hands from job to job",
+            f"the paths of {len(sources.splitlines()):,} models are longer than what a job can be told",
             "release them in several workflows, or from folders with shorter names",
         )
-    return outputs
+    pattern = f"{bins[0].name.rpartition('-')[0]}-*"
+    return {"matrix": json.dumps(matrix.document(bins)), "pattern": pattern, "sources": sources}
 
 
 if __name__ == "__main__":

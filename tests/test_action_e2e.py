@@ -25,7 +25,8 @@ KERAS, HDF5 = one("keras3.15.1", "sequential.keras"), one("keras3.15.1", "sequen
 # The names that act gives to the images of the actions below; it builds none that is there already.
 ACTION = "act-tfstrip-tfstrip-v0-1-0-dockeraction"
 CHECK = "act-tfstrip-tfstrip-check-v0-1-0-check-dockeraction"
-SOURCES = ("action.yml", "check", "Dockerfile", "Dockerfile.check", "entrypoint.py", "tfstrip_core", "pyproject.toml")
+PLAN = "act-tfstrip-tfstrip-plan-v0-1-0-plan-dockeraction"
+SOURCES = ("action.yml", "check", "plan", "docs", "Dockerfile", "Dockerfile.check", "entrypoint.py", "tfstrip_core")
 AFTERWARDS = """
       - name: What the next step of a job can do
         run: |
@@ -55,13 +56,13 @@ def tool(tmp_path_factory: pytest.TempPathFactory) -> Path:
     if subprocess.run(["docker", "info"], capture_output=True, check=False).returncode:
         (pytest.fail if E2E else pytest.skip)("no Docker engine answers")
     folder = tmp_path_factory.mktemp("tool")
-    for name in (*SOURCES, "README.md", "LICENSE", ".github/requirements"):
+    for name in (*SOURCES, "README.md", "LICENSE", "pyproject.toml", ".github/requirements"):
         source, target = ROOT / name, folder / name
         if source.is_dir():
             shutil.copytree(source, target, ignore=shutil.ignore_patterns("__pycache__"))
         else:
             shutil.copy(source, target)
-    for tag, name in ((ACTION, "Dockerfile"), (CHECK, "Dockerfile.check")):
+    for tag, name in ((ACTION, "Dockerfile"), (CHECK, "Dockerfile.check"), (PLAN, "Dockerfile.check")):
         command = [
             "docker",
             "build",
@@ -103,7 +104,7 @@ class Act:
     def __init__(self, repository: Path, tool: Path, hub: GitHub) -> None:
         self.repository, self.tool, self.hub = repository, tool, hub
 
-    def __call__(self, workflow: str, event: str, payload: object) -> tuple[int, str]:
+    def __call__(self, workflow: str, event: str, payload: object, *more: str) -> tuple[int, str]:
         git = ["git", "-C", str(self.repository), "-c", "user.name=A", "-c", "user.email=a@example.org"]
         path = self.repository / ".github" / "workflows" / "models.yml"
         path.parent.mkdir(parents=True, exist_ok=True)
@@ -119,7 +120,7 @@ class Act:
         command += ["--local-repository", f"tfstrip/tfstrip@v0.1.0={self.tool}"]
         command += ["--env", f"GITHUB_API_URL={self.hub.url}", "-s", f"GITHUB_TOKEN={self.hub.token}"]
         done = subprocess.run(
-            command,
+            [*command, *more],
             cwd=self.repository,
             env={**os.environ, "HOME": str(home)},
             stdin=subprocess.DEVNULL,
@@ -230,18 +231,22 @@ def test_the_readme_s_steps_without_a_release_on_a_pushed_tag(act: Act, hub: Git
 
 
 def test_the_readme_s_gate_fails_a_pull_request_and_annotates_it(act: Act, repository: Path, hub: GitHub) -> None:
-    """Copied as it is: red for models with optimizer state, named one by one; green when they are stripped."""
-    payload = {"action": "opened", "pull_request": {"number": 1, "head": {"ref": "x"}, "base": {"ref": "main"}}}
-    code, log = act(readme("gate workflow"), "pull_request", payload)
+    """Copied as it is, from a fork: red for models with optimizer state, named one by one; green once stripped."""
+    head = {"ref": "x", "sha": "1" * 40, "repo": {"full_name": "stranger/models", "fork": True}}
+    base = {"ref": "main", "sha": "2" * 40}
+    payload = {"action": "opened", "pull_request": {"number": 1, "head": head, "base": base}}
+    fork = ("-s", f"GITHUB_TOKEN={hub.read_token}")
+    code, log = act(readme("gate workflow"), "pull_request", payload, *fork)
     assert code != 0
     for name in ("models/a.keras", "models/deep/b.h5"):
         assert f"::error file={name},title=TFS101 optimizer-state::" in log
     for name in ("a.keras", "deep/b.h5"):
         path = str(repository / "models" / name)
         subprocess.run([sys.executable, "-m", "tfstrip_core", "strip", "--in-place", path], check=True)
-    code, log = act(readme("gate workflow"), "pull_request", payload)
+    code, log = act(readme("gate workflow"), "pull_request", payload, *fork)
     assert code == 0, log
     assert "2 models checked: no residue" in log
+    assert hub.requests == []
 
 
 def runner(folder: Path, image: str, **inputs: str) -> tuple[subprocess.CompletedProcess[str], dict[str, str], str]:
@@ -260,6 +265,8 @@ def runner(folder: Path, image: str, **inputs: str) -> tuple[subprocess.Complete
         "GITHUB_OUTPUT": "/github/file_commands/output",
         "GITHUB_STEP_SUMMARY": "/github/file_commands/summary",
         "GITHUB_SHA": COMMIT,
+        "GITHUB_EVENT_NAME": "pull_request",
+        "GITHUB_EVENT_PATH": "/github/workflow/event.json",
         **{f"INPUT_{name.replace('_', '-').upper()}": value for name, value in inputs.items()},
     }
     command = ["docker", "run", "--rm", "--network", "none", "--workdir", "/github/workspace"]
@@ -307,6 +314,33 @@ def test_a_job_that_fails_leaves_nothing_of_root_s(workspace: Path, tmp_path: Pa
     assert {path.stat().st_uid for path in workspace.rglob("*")} == {workspace.stat().st_uid}
 
 
+def test_the_gate_s_image_says_what_a_pull_request_changes(workspace: Path, tmp_path: Path) -> None:
+    """Without git in it and without a network, in a checkout that belongs to another user; nothing of it is changed."""
+    names = ["-c", "user.name=A", "-c", "user.email=a@example.org", "-c", f"safe.directory={workspace}"]
+
+    def git(*words: str) -> str:
+        done = subprocess.run(["git", "-C", str(workspace), *names, *words], capture_output=True, text=True, check=True)
+        return done.stdout.strip()
+
+    model = workspace / "models" / "a.keras"
+    for words in (["init", "-q"], ["add", "-A"], ["commit", "-q", "-m", "Base"]):
+        git(*words)
+    before = model.stat().st_size
+    subprocess.run([sys.executable, "-m", "tfstrip_core", "strip", "--in-place", str(model)], check=True)
+    git("commit", "-q", "-a", "-m", "Head")
+    shas = [git("rev-parse", name) for name in ("HEAD^", "HEAD")]
+    for path in workspace.rglob("*"):
+        os.chown(path, workspace.stat().st_uid, -1)
+    (tmp_path / "workflow").mkdir()
+    event = {"pull_request": {"base": {"sha": shas[0]}, "head": {"sha": shas[1], "repo": {"fork": True}}}}
+    (tmp_path / "workflow" / "event.json").write_text(json.dumps(event))
+    done, _, summary = runner(tmp_path, CHECK)
+    assert done.returncode == 0, done.stdout + done.stderr
+    after = model.stat().st_size
+    assert f"| {before:,} | {after:,} | {after - before:+,} | 0 |" in summary
+    assert git("status", "--porcelain") == ""
+
+
 def test_the_gate_s_image_holds_no_framework(tool: Path) -> None:
     """The gate is small: no TensorFlow, no Keras, nothing of the network."""
     command = ["docker", "run", "--rm", "--entrypoint", "/usr/local/bin/python", CHECK, "-c"]
@@ -330,6 +364,7 @@ def test_action_files_and_readme_agree() -> None:
         assert f"`{name}`" in text, name
     read = re.findall(r'runner\.\w+\("([a-z-]+)"', (ROOT / "entrypoint.py").read_text())
     assert set(read) == set(action["inputs"])
-    gate = yaml.safe_load((ROOT / "check" / "action.yml").read_text())
-    read = re.findall(r'runner\.\w+\("([a-z-]+)"', (ROOT / "check" / "gate.py").read_text())
-    assert set(read) == set(gate["inputs"])
+    for folder, door in (("check", "gate.py"), ("plan", "plan.py")):
+        other = yaml.safe_load((ROOT / folder / "action.yml").read_text())
+        read = re.findall(r'runner\.\w+\("([a-z-]+)"', (ROOT / folder / door).read_text())
+        assert set(read) == set(other["inputs"])

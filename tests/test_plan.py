@@ -1,9 +1,11 @@
 """plan: models to the jobs of a matrix, balanced, the same every time, and nothing that the jobs would refuse."""
 
+import itertools
 import json
 import os
 import random
 import shutil
+from fnmatch import fnmatch
 from pathlib import Path
 
 import pytest
@@ -195,6 +197,10 @@ def test_a_name_that_is_no_line_is_refused(name: str) -> None:
     assert matrix.divide([job("deep/ a b.keras")])
     with pytest.raises(UsageError, match="one line"):
         matrix.divide([job(name)])
+    if "\n" not in name and name.startswith("a.keras"):  # as a directory it is no line's end
+        export = artifacts.Job(Inventory(name, "saved-model", "clean"), "a.tar.gz", Choices(), packed=True)
+        with pytest.raises(UsageError, match="one line"):
+            matrix.divide([export])
 
 
 @pytest.mark.parametrize(
@@ -218,12 +224,25 @@ def test_a_mistake_in_the_door_s_inputs_is_one_sentence(inputs: dict[str, str], 
     assert step.outputs == {}
 
 
-def test_a_plan_too_long_for_a_job_s_outputs_is_refused(work: Path) -> None:
-    """GitHub would cut it off or fail without a word about models."""
-    deep = "/".join(["models", *["x" * 250] * 14])
+def test_the_door_says_how_the_jobs_are_found_again(work: Path) -> None:
+    """The pattern meets the names of this plan's jobs, and of no plan with another label."""
+    names, patterns = {}, {}
+    for label in ("", "v1", "v2"):
+        step = door(models="models/*", label=label)
+        patterns[label] = step.outputs["pattern"]
+        names[label] = [entry["name"] for entry in json.loads(step.outputs["matrix"])["include"]]
+        assert len(names[label]) == 2
+    for label, other in itertools.product(("v1", "v2"), names):
+        assert {fnmatch(name, patterns[label]) for name in names[other]} == {label == other}
+    assert {fnmatch(name, patterns[""]) for name in names[""]} == {True}
+
+
+def test_a_plan_too_long_to_be_told_is_refused(work: Path) -> None:
+    """The last job could not be started, and would say nothing about models."""
+    deep = "/".join(["models", *["x" * 250] * 8])
     os.makedirs(deep)
     for number in range(80):
         os.link("models/a.keras", f"{deep}/{number}.keras")
     step = door(models="models/**/*.keras", jobs="3")
     assert step.code == 2
-    assert "longer plan" in step.stderr
+    assert "81 models are longer than" in step.stderr

@@ -71,6 +71,16 @@ def expand(patterns: Iterable[str]) -> Iterator[tuple[str, list[str]]]:
         yield pattern, sorted({os.path.normpath(path) for path in hits if not _is_plain_directory(path)})
 
 
+def reaches(path: str, patterns: Iterable[str]) -> bool:
+    """Return whether expand() would lead to a path that is not there any more, by itself or by a folder of its."""
+    names = os.path.normpath(path).split(os.sep)
+    for pattern in patterns:
+        words = os.path.normpath(pattern).split(os.sep)
+        if words == ["."] or names[: len(words)] == words or _fits(names, words):
+            return True
+    return False
+
+
 def _deep(pattern: str) -> Iterator[str]:
     """Yield what a glob with `**` in it matches."""
     import glob

@@ -196,3 +196,13 @@ class Comparison:
     def equal(self) -> bool:
         """Whether every kept tensor has the original's bytes and everything gone was removable."""
         return not self.differences
+
+
+@dataclass(frozen=True, slots=True)
+class Change:
+    """What became of one model: its bytes `before`, None for a new one, and `after`, None for one that is gone."""
+
+    path: str
+    before: int | None
+    after: int | None
+    residue_bytes: int

@@ -83,10 +83,12 @@ def _line(inventory: Inventory) -> str:
         path = os.path.join(path, "saved_model.pb")  # its directory would lead to the models inside too
     elif inventory.format != _FIRST_VERSION and os.path.isfile(f"{path}.index"):
         path = f"{path}.index"
-    if path != path.strip() or len(path.splitlines()) != 1 or not _is_text(path):
-        raise UsageError(
-            f"{printable(path)} cannot be told to a job of a workflow, where a path is one line of text", "rename it"
-        )
+    for told in (path, inventory.path):
+        if told != told.strip() or len(told.splitlines()) != 1 or not _is_text(told):
+            raise UsageError(
+                f"{printable(told)} cannot be told to a job of a workflow, where a path is one line of text",
+                "rename it",
+            )
     return path
 
 

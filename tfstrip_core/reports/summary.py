@@ -7,7 +7,7 @@ from collections.abc import Iterable, Iterator, Sequence
 
 from tfstrip_core import rules
 from tfstrip_core.errors import printable
-from tfstrip_core.inventory import Artifact, Inventory
+from tfstrip_core.inventory import Artifact, Change, Inventory
 from tfstrip_core.reports import text
 from tfstrip_core.rules import RULES
 
@@ -118,6 +118,40 @@ def _checked(inventories: Sequence[Inventory]) -> Iterator[str]:
     for item in inventories:
         if item.message and item.verdict != "not-a-model":
             yield f"- {_name(item.path)}: {item.verdict}: {_name(item.message)}"
+
+
+def changed(changes: Sequence[Change], note: str = "") -> str:
+    """Return what a pull request does to the bytes of the models: each that differs, before and after, and the sum."""
+    return "\n".join([*_changed(changes, note), ""])
+
+
+def _changed(changes: Sequence[Change], note: str) -> Iterator[str]:
+    yield "## Models that this pull request changes"
+    yield ""
+    if changes:
+        before, after = (sum(size or 0 for size in sizes) for sizes in zip(*map(_sizes, changes), strict=True))
+        residue = sum(change.residue_bytes for change in changes)
+        yield "| model | before | after | change | of it residue now |"
+        yield "| --- | ---: | ---: | ---: | ---: |"
+        for change in changes:
+            was, now = _sizes(change)
+            shown = f"{_bytes(was, 'new')} | {_bytes(now, 'removed')} | {(now or 0) - (was or 0):+,}"
+            yield f"| {_name(change.path)} | {shown} | {_bytes(change.residue_bytes)} |"
+        yield f"| all of them | {before:,} | {after:,} | {after - before:+,} | {residue:,} |"
+    elif not note:
+        yield "None."
+    if note:
+        yield ""
+        yield f"{note[0].upper()}{note[1:]}."
+    yield ""
+
+
+def _sizes(change: Change) -> tuple[int | None, int | None]:
+    return change.before, change.after
+
+
+def _bytes(size: int | None, otherwise: str = "") -> str:
+    return otherwise if size is None else f"{size:,}"
 
 
 def _link(url: str) -> str:
