@@ -11,13 +11,18 @@ from tfstrip_core import runner
 from tfstrip_core.errors import TfstripError, UsageError
 from tfstrip_core.inventory import Artifact
 from tfstrip_core.process import guarded, say
-from tfstrip_core.release import artifacts
+from tfstrip_core.release import artifacts, names
 from tfstrip_core.reports import github, summary, table, text
 
 if TYPE_CHECKING:
     from tfstrip_core.inventory import Profile
     from tfstrip_core.plan import Ema
     from tfstrip_core.release.github import Attached
+
+FORK = (
+    "a pull request from another repository has a token that can only read: the models are stripped and proven, "
+    "and attached to no release"
+)
 
 
 def main() -> int:
@@ -48,46 +53,62 @@ def _run() -> "tuple[artifacts.Bundle, Attached | None]":
     profile = cast("Profile", runner.choice("profile", "inference", "serving"))
     ema = cast("Ema", runner.choice("ema", "", "drop", "apply"))
     runner.choice("prove", "bytes")
-    draft = runner.switch("draft")
+    draft, prerelease, notes = runner.switch("draft"), runner.switch("prerelease"), runner.switch("notes", "true")
+    existing = runner.choice("on-existing", "skip-identical", "replace", "fail")
+    part_size = runner.size("max-part-size", (2 << 30) - 1, "refuse")
+    naming = names.Naming(runner.option("asset-name", "{name}"), tag)
+    naming.check()
     if not patterns:
         raise UsageError("the input models is empty", "name your models, one glob a line")
+    runner.check_outputs()
+    if tag and runner.comes_from_a_fork():
+        print(github.command("notice", "tfstrip", FORK))
+        tag = ""
     # Imported where there is a tag only: without a release nothing of the network is loaded.
     hub = importlib.import_module("tfstrip_core.release.github") if tag else None
-    place = hub.place(tag, os.environ) if hub else None
+    place = hub.place(tag, os.environ, runner.checkout()) if hub else None
+    if hub and part_size >= hub.SIZE_LIMIT:
+        raise UsageError("the input max-part-size is 2 GiB or more", "GitHub takes less; leave the input out")
     with runner.group("Models"):
         inventories = artifacts.survey(artifacts.match(patterns, output), output)
         for inventory in inventories:
             print(text.read(inventory))
         for line in github.problems(inventories):
             print(line)
-        jobs = artifacts.plan(inventories, ema=ema, also=runner.lines("also"))
+        jobs = artifacts.plan(inventories, ema=ema, also=runner.lines("also"), naming=naming)
         for job in jobs:
             if job.name != os.path.basename(job.inventory.path):
                 print(f"{text.shown(job.inventory.path)} becomes {job.name}")
+    form = artifacts.Form(naming, part_size if hub else 0)
     if not hub:
-        print("no release: no tag was pushed, and the input tag is empty")
-        return _make(jobs, output, profile), None
-    with hub.connect(place, runner.option("token")) as connection:
-        bundle = _make(jobs, output, profile)
+        print("no release: no tag was pushed, and the input tag is empty, or the job may not write")
+        return _make(jobs, output, profile, form), None
+    with hub.connect(place, runner.option("token"), _log) as connection:
+        bundle = _make(jobs, output, profile, form)
         with runner.group(f"Release {tag}"):
-            attached: Attached = hub.attach(connection, hub.assets(output, bundle.digests), draft=draft)
+            wishes = hub.Wishes(draft, prerelease, existing, bundle.artifacts if notes else ())
+            attached: Attached = hub.attach(connection, hub.assets(output, bundle.digests), wishes)
             for line in text.attached(attached.uploaded, attached.skipped):
                 print(line)
     print(f"{'draft ' if attached.draft else ''}release {tag}: {attached.url}")
     return bundle, attached
 
 
-def _make(jobs: Sequence[artifacts.Job], output: str, profile: "Profile") -> artifacts.Bundle:
+def _log(line: str) -> None:
+    print(text.shown(line), flush=True)
+
+
+def _make(jobs: Sequence[artifacts.Job], output: str, profile: "Profile", form: artifacts.Form) -> artifacts.Bundle:
     try:
         with runner.group("Strip and prove"):
-            bundle = artifacts.make(jobs, output, profile)
+            bundle = artifacts.make(jobs, output, profile, form)
             results = [artifact.result for artifact in bundle.artifacts]
             for result in results:
                 for line in text.strip_notices(result):
                     say(line)
             table.before_and_after(results)
     finally:
-        runner.hand_over([output, *artifacts.outputs(jobs, output)])
+        runner.hand_over([output, *artifacts.files_in(output)])
     for line in github.kept(results):
         print(line)
     count = len(bundle.artifacts)
@@ -105,6 +126,7 @@ def _described(folder: str, artifact: Artifact) -> dict[str, object]:
         "bytes_after": result.bytes_after,
         "bytes": artifact.bytes,
         "sha256": artifact.sha256,
+        "parts": [os.path.join(folder, part.name) for part in artifact.parts],
     }
 
 

@@ -54,6 +54,7 @@ def run(hub: GitHub | None = None, door: str = "entrypoint.py", ref: str = "refs
     environment |= {"GITHUB_ACTIONS": "true", "GITHUB_REF": ref, "GITHUB_SHA": COMMIT}
     if hub:
         environment |= {"GITHUB_API_URL": hub.url, "GITHUB_REPOSITORY": "acme/models", "INPUT_TOKEN": hub.token}
+        environment |= {"GITHUB_SHA": hub.branches["main"]}
     environment |= {f"INPUT_{name.replace('_', '-').upper()}": value for name, value in inputs.items()}
     command = [sys.executable, str(ROOT / door)]
     done = subprocess.run(command, env=environment, capture_output=True, text=True, check=False)

@@ -11,6 +11,7 @@ from typing import Any
 
 from tfstrip_core import __version__
 from tfstrip_core.inventory import Artifact, StripResult
+from tfstrip_core.release.parts import join
 
 SCHEMA = "tfstrip-manifest/1"
 
@@ -31,7 +32,12 @@ def _entry(artifact: Artifact) -> dict[str, Any]:
         "kept": [{"rule": finding.rule, "subject": finding.subject, "bytes": finding.bytes} for finding in result.kept],
         "weights": "averages" if result.averaged else "as trained",
         "proof": {"kept_tensors": result.proof.kept_tensors, "kept_bytes": result.proof.kept_bytes},
+        **({"parts": _parts(artifact), "join": join(artifact.name)} if artifact.parts else {}),
     }
+
+
+def _parts(artifact: Artifact) -> list[dict[str, Any]]:
+    return [{"path": part.name, "bytes": part.bytes, "sha256": part.sha256} for part in artifact.parts]
 
 
 def _by_rule(result: StripResult) -> list[dict[str, Any]]:

@@ -1,0 +1,78 @@
+"""What a release says about its models: a table between two marks in its notes, and nothing of the author's words."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from tfstrip_core.inventory import Artifact
+from tfstrip_core.release.parts import join
+from tfstrip_core.reports.text import less
+
+BEGIN, END = "<!-- tfstrip: what was stripped, written anew by each run -->", "<!-- tfstrip: end -->"
+LIMIT = 125_000  # characters that GitHub takes
+
+
+def table(artifacts: Sequence[Artifact], room: int = LIMIT) -> str:
+    """Return the block with its marks, in at most `room` characters, or "" where not even a line has room.
+
+    Names of artifacts, numbers and digests are all that is in it: nothing of it can be a mark or a link.
+    """
+    results = [artifact.result for artifact in artifacts]
+    before, after = sum(item.bytes_before for item in results), sum(item.bytes_after for item in results)
+    joins = [line for artifact in artifacts if artifact.parts for line in _joining(artifact)]
+    head = [
+        BEGIN,
+        "## Models without their training state",
+        "",
+        (
+            f"{before:,} bytes before, {after:,} bytes after ({less(before, after)} less). Every tensor kept was compared"
+            " with the original, byte for byte; `manifest.json` says what was removed, `SHA256SUMS` checks the files."
+        ),
+        "",
+        *joins,
+        "| artifact | before | after | less | tensors proven | SHA-256 |",
+        "| --- | ---: | ---: | ---: | ---: | --- |",
+    ]
+    rows = [_row(artifact) for artifact in artifacts]
+    for count in range(len(rows), -1, -1):
+        more = [] if count == len(rows) else ["", f"And {len(rows) - count} more: see `manifest.json`."]
+        block = "\n".join([*head, *rows[:count], *more, END])
+        if len(block) <= room:
+            return block
+    return ""
+
+
+def _row(artifact: Artifact) -> str:
+    result = artifact.result
+    sizes = f"{result.bytes_before:,} | {result.bytes_after:,} | {less(result.bytes_before, result.bytes_after)}"
+    return f"| `{artifact.name}` | {sizes} | {result.proof.kept_tensors} | `{artifact.sha256}` |"
+
+
+def _joining(artifact: Artifact) -> list[str]:
+    return [
+        (
+            f"`{artifact.name}` is in {len(artifact.parts)} parts. Download them and `{artifact.name}.sha256`, then join"
+            " and check them:"
+        ),
+        "",
+        "```sh",
+        join(artifact.name),
+        "```",
+        "",
+    ]
+
+
+def merged(body: str, artifacts: Sequence[Artifact]) -> str:
+    """Return the notes with the table in them, where an earlier one was or at the end; unchanged if it has no room.
+
+    What counts are UTF-16 units, of which a character has one or two: GitHub does not say what it counts.
+    """
+    end = body.find(END)
+    begin = body.rfind(BEGIN, 0, end) if end >= 0 else -1
+    if begin >= 0:
+        before, after = body[:begin], body[end + len(END) :]
+    else:
+        before, after = body + ("\n\n" if body.strip() else ""), ""
+    used = sum(len(words.encode("utf-16-le", "surrogatepass")) // 2 for words in (before, after))
+    block = table(artifacts, LIMIT - used)
+    return before + block + after if block else body
