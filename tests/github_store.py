@@ -213,6 +213,8 @@ class Store:
             raise Refused(422, "Invalid request.\n\n\"make_latest\" must be one of 'true', 'false', 'legacy'.")
         if not is_valid_tag(fields.get("tag_name", "valid")):
             raise invalid("Release", "custom", "tag_name", "tag_name is not a valid tag")
+        if len(fields.get("body") or "") > BODY_LIMIT:
+            raise invalid("Release", "custom", "body", f"body is too long (maximum is {BODY_LIMIT} characters)")
         self.sha_of(fields.get("target_commitish", "main"))
         return {key: value for key, value in fields.items() if key not in UNSTORED}
 

@@ -7,20 +7,19 @@ names; a file that has to give way is put aside for that moment, so that it can 
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from contextlib import suppress
+from collections.abc import Iterator, Sequence
 from datetime import datetime, timedelta, timezone
+from functools import partial
 from typing import Literal
 
-import github
-import requests
 from github.GitRelease import GitRelease
 from github.GitReleaseAsset import GitReleaseAsset
 
 from tfstrip_core import signals
 from tfstrip_core.errors import CannotPublish
+from tfstrip_core.release import retries
 from tfstrip_core.release.names import ON_THE_WAY
-from tfstrip_core.release.transfer import Asset, Hub, delete, held, listed, rename, same
+from tfstrip_core.release.transfer import Asset, Hub, bring_back, delete, held, listed, rename, same
 
 OnExisting = Literal["skip-identical", "replace", "fail"]
 
@@ -47,14 +46,9 @@ def missing(hub: Hub, release: GitRelease, wanted: Sequence[Asset], existing: On
     taken = {asset.name for asset in wanted if asset.name in there}
     kept = {name for name in taken if existing != "fail" and same(hub, there[name], _named(wanted, name))}
     if taken - kept and existing != "replace":
-        name = min(taken - kept)
-        what, which = ("a", "") if existing == "fail" else ("another", " if this one is right")
-        raise CannotPublish(
-            f"release {release.tag_name} holds {what} {name}",
-            f"delete it there{which}, set on-existing, or attach to another tag; nothing was uploaded",
-        )
+        raise _clash(release, min(taken - kept), existing)
     new = [asset for asset in wanted if asset.name not in kept]
-    if new and release.immutable and not release.draft:
+    if new and _is_locked(hub, release):
         raise CannotPublish(
             f"release {release.tag_name} is published and immutable, nothing can be attached to it any more",
             "run the action when the tag is pushed, it creates the release itself, or attach to a draft",
@@ -72,6 +66,19 @@ def missing(hub: Hub, release: GitRelease, wanted: Sequence[Asset], existing: On
             "attach to several releases; nothing was uploaded",
         )
     return to_send
+
+
+def _clash(release: GitRelease, name: str, existing: OnExisting) -> CannotPublish:
+    what, which = ("a", "") if existing == "fail" else ("another", " if this one is right")
+    return CannotPublish(
+        f"release {release.tag_name} holds {what} {name}",
+        f"delete it there{which}, set on-existing, or attach to another tag; nothing was changed",
+    )
+
+
+def _is_locked(hub: Hub, release: GitRelease) -> bool:
+    """Whether nothing of it can be changed; an old server has no word for this, and PyGithub asks it again."""
+    return not release.draft and bool(hub.ask(f"release {release.tag_name}", lambda: release.immutable))
 
 
 def _named(wanted: Sequence[Asset], name: str) -> Asset:
@@ -113,60 +120,112 @@ def _incomplete(release: GitRelease, asset: Asset, found: Sequence[GitReleaseAss
     )
 
 
-def settle(hub: Hub, release: GitRelease, wanted: Sequence[Asset], assets: list[GitReleaseAsset]) -> None:
+def settle(
+    hub: Hub, release: GitRelease, wanted: Sequence[Asset], assets: list[GitReleaseAsset], existing: OnExisting
+) -> None:
     """Give all that is there under a name for the way its own; where that fails, everything gets its old name back.
 
     Then remove what gave way, and what earlier runs left. `assets` are those that were compared.
     """
-    there = held(assets)
+    assets = _unblocked(hub, release, wanted, assets)
+    steps = _steps(hub, release, wanted, held(assets), existing)
+    if steps:
+        with signals.held():
+            assets = _rename_all(hub, release, wanted, steps)
+        signals.obey()
+    if _is_locked(hub, release):
+        return
+    for there in _leftovers(wanted, assets):
+        if release.draft:
+            delete(hub, there)
+        else:  # everybody has the right files by now
+            bring_back(hub, f"{there.name}: deleting it", there.delete_asset)
+
+
+def _steps(
+    hub: Hub,
+    release: GitRelease,
+    wanted: Sequence[Asset],
+    there: dict[str, GitReleaseAsset],
+    existing: OnExisting,
+) -> list[tuple[GitReleaseAsset, str]]:
+    """Return what has to be renamed, in order; what is in the way of that goes first."""
     steps: list[tuple[GitReleaseAsset, str]] = []
     for asset in wanted:
         new, old = there.get(on_the_way(asset)), there.get(asset.name)
         if old is not None and same(hub, old, asset):
             continue
+        if old is not None and existing != "replace":  # another job was quicker
+            raise _clash(release, asset.name, existing)
         if old is not None:
             if _aside(asset.name) in there:  # of a run that was killed when all was done but this
                 delete(hub, there[_aside(asset.name)])
             steps.append((old, _aside(asset.name)))
         if new is not None:
             steps.append((new, asset.name))
-    if steps:
-        with signals.held():
-            _rename_all(hub, steps)
+    return steps
+
+
+def _unblocked(
+    hub: Hub, release: GitRelease, wanted: Sequence[Asset], assets: list[GitReleaseAsset]
+) -> list[GitReleaseAsset]:
+    """Return the assets once no upload that never ended has one of our names: it may be under way, for a while."""
+    names = {asset.name for asset in wanted}
+    for pause in (*retries.PAUSES, None):
+        blocking = [there for there in assets if there.name in names and there.state != "uploaded"]
+        if not blocking:
+            break
+        if pause is None:
+            for there in blocking:
+                delete(hub, there)
+        else:
+            hub.bound.tell(f"{blocking[0].name}: another upload has this name; looking again in {pause:.0f} s")
+            retries.rest(pause)
         assets = listed(hub, release)
-        there = held(assets)
-        for asset in wanted:
-            if asset.name not in there or not same(hub, there[asset.name], asset):
-                raise _incomplete(release, asset, [there[asset.name]] if asset.name in there else [])
-    signals.obey()
-    if release.draft or not release.immutable:
-        _tidy(hub, wanted, assets)
+    return assets
 
 
-def _rename_all(hub: Hub, steps: Sequence[tuple[GitReleaseAsset, str]]) -> None:
+def _rename_all(
+    hub: Hub, release: GitRelease, wanted: Sequence[Asset], steps: Sequence[tuple[GitReleaseAsset, str]]
+) -> list[GitReleaseAsset]:
+    """Rename, and return the list in which all of ours are there under their names."""
     done: list[GitReleaseAsset] = []
     try:
         for asset, name in steps:
             done.append(asset)  # before it is asked for: an answer that is lost may have been a yes
             rename(hub, asset, name)
+        assets = listed(hub, release)
+        _check_names(hub, release, wanted, held(assets))
     except BaseException:
         for asset in reversed(done):
-            with suppress(github.GithubException, requests.RequestException):
-                rename(hub, asset, asset.name)
+            back = partial(asset.update_asset, asset.name, asset.label or "")
+            bring_back(hub, f"{asset.name}: giving it its name back", back)
         raise
+    return assets
+
+
+def _check_names(hub: Hub, release: GitRelease, wanted: Sequence[Asset], there: dict[str, GitReleaseAsset]) -> None:
+    for asset in wanted:
+        if asset.name not in there or not same(hub, there[asset.name], asset):
+            raise _incomplete(release, asset, [there[asset.name]] if asset.name in there else [])
 
 
 def withdraw(hub: Hub, release: GitRelease, sent: Sequence[tuple[Asset, str]]) -> None:
     """Take out of a published release what a run that failed sent to it under names for the way."""
-    with suppress(github.GithubException, requests.RequestException):
-        names = {name for asset, name in sent if name != asset.name}
-        for there in listed(hub, release):
+    names = {name for asset, name in sent if name != asset.name}
+
+    def remove() -> None:
+        pages = [release.get_assets().get_page(number) for number in range(MOST_ASSETS // 100)]
+        for there in [asset for page in pages for asset in page]:
             if there.name in names:
-                delete(hub, there)
+                there.delete_asset()
+
+    if names:
+        bring_back(hub, f"release {release.tag_name}: removing what was sent to it", remove)
 
 
-def _tidy(hub: Hub, wanted: Sequence[Asset], assets: Sequence[GitReleaseAsset]) -> None:
-    """Remove what earlier runs left of our files, and of others once no other job can be sending them any more."""
+def _leftovers(wanted: Sequence[Asset], assets: Sequence[GitReleaseAsset]) -> Iterator[GitReleaseAsset]:
+    """Yield what earlier runs left of our files, and of others once no other job can be sending them any more."""
     bases = {asset.name for asset in assets}
     for there in assets:
         base = ON_THE_WAY.sub("", there.name)
@@ -174,7 +233,7 @@ def _tidy(hub: Hub, wanted: Sequence[Asset], assets: Sequence[GitReleaseAsset]) 
             continue  # a file, or the only copy of one
         ours = base in {asset.name for asset in wanted}
         if ours or datetime.now(timezone.utc) - _aware(there.created_at) > _STALE:
-            delete(hub, there)
+            yield there
 
 
 def _aware(then: datetime) -> datetime:

@@ -86,10 +86,11 @@ def assets(folder: str, digests: Sequence[tuple[str, str]]) -> list[Asset]:
     found = []
     for name, digest in digests:
         path = os.path.join(folder, name)
-        asset = Asset(path, os.path.getsize(path), checksums.sha256(path))
-        if not 0 < asset.size < SIZE_LIMIT:
-            what = "is empty" if not asset.size else f"has {asset.size:,} bytes, and GitHub takes less than 2 GiB"
+        size = os.path.getsize(path)
+        if not 0 < size < SIZE_LIMIT:
+            what = "is empty" if not size else f"has {size:,} bytes, and GitHub takes less than 2 GiB"
             raise UsageError(f"{printable(path)} cannot be attached: it {what}", "nothing was uploaded")
+        asset = Asset(path, size, checksums.sha256(path))
         if asset.sha256 != digest:
             raise CannotPublish(f"{printable(path)} was changed after it was proven", "run the job again")
         found.append(asset)
@@ -140,7 +141,7 @@ def attach(hub: Hub, wanted: Sequence[Asset], wishes: Wishes) -> Attached:
                 hub.bound.tell(f"{name}: sending {asset.size:,} bytes")
                 upload(hub, release, asset, name)
             there = exchange.compare(hub, release, wanted, to_send)
-            exchange.settle(hub, release, wanted, there)
+            exchange.settle(hub, release, wanted, there, wishes.existing)
         except BaseException:
             if not release.draft:
                 exchange.withdraw(hub, release, to_send)

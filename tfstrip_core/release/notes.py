@@ -24,10 +24,8 @@ def table(artifacts: Sequence[Artifact], room: int = LIMIT) -> str:
         BEGIN,
         "## Models without their training state",
         "",
-        (
-            f"{before:,} bytes before, {after:,} bytes after ({less(before, after)} less). Every tensor kept was compared"
-            " with the original, byte for byte; `manifest.json` says what was removed, `SHA256SUMS` checks the files."
-        ),
+        f"{before:,} bytes before, {after:,} bytes after ({less(before, after)} less).",
+        "Every tensor kept was compared with the original, byte for byte; `manifest.json` says what was removed.",
         "",
         *joins,
         "| artifact | before | after | less | tensors proven | SHA-256 |",
@@ -49,17 +47,8 @@ def _row(artifact: Artifact) -> str:
 
 
 def _joining(artifact: Artifact) -> list[str]:
-    return [
-        (
-            f"`{artifact.name}` is in {len(artifact.parts)} parts. Download them and `{artifact.name}.sha256`, then join"
-            " and check them:"
-        ),
-        "",
-        "```sh",
-        join(artifact.name),
-        "```",
-        "",
-    ]
+    how = join(artifact.name)
+    return [f"`{artifact.name}` is in {len(artifact.parts)} parts, which this joins and checks: `{how}`.", ""]
 
 
 def merged(body: str, artifacts: Sequence[Artifact]) -> str:

@@ -7,6 +7,7 @@ us on to a storage without it. Nothing is asked without a bound on the time that
 from __future__ import annotations
 
 import hashlib
+import json
 import os
 import re
 from collections.abc import Callable
@@ -136,7 +137,8 @@ def same(hub: Hub, there: GitReleaseAsset, asset: Asset) -> bool:
     """Whether an uploaded asset has our bytes: by GitHub's own digest, or where it has none by reading it back."""
     if there.size != asset.size:
         return False
-    kind, _, digest = (there.digest or "").lower().partition(":")
+    told = hub.ask(f"{there.name}: its digest", lambda: there.digest)  # where it is not in a list it is asked for
+    kind, _, digest = (told or "").lower().partition(":")
     if kind != "sha256":
         what = f"{asset.name}: reading it back"
         digest = retries.insist(hub.bound, what, lambda: _read_back(hub, there.id, asset.size), asset.size)
@@ -160,7 +162,7 @@ def _read_back(hub: Hub, number: int, size: int) -> str:
         answer = requests.get(target, headers=accept, auth=_as_it_is, timeout=TIMEOUT, stream=True)
     with answer:
         if answer.status_code != 200:
-            raise github.GithubException(answer.status_code, {}, dict(answer.headers.lower_items()))
+            raise _refused(answer, next(answer.iter_content(_BLOCK), b""))
         digest, left = hashlib.sha256(), size
         for block in answer.iter_content(_BLOCK):
             digest.update(block[:left])
@@ -210,6 +212,22 @@ def delete(hub: Hub, there: GitReleaseAsset) -> None:
         return
 
 
+def bring_back(hub: Hub, what: str, work: Callable[[], object]) -> None:
+    """Do what undoes a step of ours, again whatever the answer is; where that does not help, tell and go on."""
+    for pause in (*retries.PAUSES, None):
+        try:
+            retries.within(hub.bound, what, work)
+        except github.UnknownObjectException:
+            pass
+        except (github.GithubException, requests.RequestException) as error:
+            if pause is None or pause > hub.bound.left:
+                hub.bound.tell(f"{what}: {retries.brief(error)}; the next run does it")
+                return
+            retries.rest(pause)
+            continue
+        return
+
+
 def rename(hub: Hub, there: GitReleaseAsset, name: str) -> None:
     """Give an asset another name; doing so twice is no mistake."""
     hub.ask(f"{name}: renaming", lambda: there.update_asset(name, there.label or ""))
@@ -242,8 +260,8 @@ def _send(hub: Hub, release: GitRelease, asset: Asset, name: str) -> None:
         )
         progress = partial(_progress, file.tell, asset.size)
         answer = retries.within(hub.bound, f"{name}: upload", post, asset.size, progress)
-    if answer.status_code != 201:  # as PyGithub would
-        raise github.GithubException(answer.status_code, _json(answer), dict(answer.headers.lower_items()))
+    if answer.status_code != 201:
+        raise _refused(answer, answer.content)
 
 
 def _progress(sent: Callable[[], int], size: int) -> str:
@@ -251,8 +269,10 @@ def _progress(sent: Callable[[], int], size: int) -> str:
     return f"{count:,} of {size:,} bytes sent" + (", no answer yet" if count >= size else "")
 
 
-def _json(answer: requests.Response) -> Any:
+def _refused(answer: requests.Response, body: bytes) -> github.GithubException:
+    """Return what PyGithub would raise for an answer that it does not know of."""
     try:
-        return answer.json()
-    except ValueError:
-        return {}
+        data: Any = json.loads(body)
+    except (ValueError, RecursionError):
+        data = {}
+    return github.GithubException(answer.status_code, data, dict(answer.headers.lower_items()))
