@@ -215,8 +215,7 @@ def withdraw(hub: Hub, release: GitRelease, sent: Sequence[tuple[Asset, str]]) -
     names = {name for asset, name in sent if name != asset.name}
 
     def remove() -> None:
-        pages = [release.get_assets().get_page(number) for number in range(MOST_ASSETS // 100)]
-        for there in [asset for page in pages for asset in page]:
+        for there in listed(hub, release):
             if there.name in names:
                 there.delete_asset()
 
