@@ -263,7 +263,7 @@ def test_sigterm_amid_the_renaming_waits_for_its_end(hub: Mangled, files: list[s
 def test_a_run_that_was_killed_is_completed_by_the_next(
     moment: int, published: bool, hub: Mangled, files: list[str]
 ) -> None:
-    """Killed with -9 at that many requests: no byte of what was there is lost before, all is right after the next run."""
+    """Killed with -9 at that many requests: no byte of what was there is lost, all is right after the next run."""
     if published:
         hub.add_release("v1", assets={"a.bin": b"old", "b.bin": b"old", "mine.txt": b"x"})
     child: list[subprocess.Popen[str]] = []

@@ -273,6 +273,7 @@ def _one(job: Job, folder: str, output: str, profile: Profile, form: Form, other
             raise CannotReplace("it changed while it was being stripped", "run it again")
         parts = split(os.path.join(folder, name), form.part_size) if form.part_size else ()
         if parts:
+            distinct([*taken, *((source, file) for file in (name, f"{name}.sha256", *(part.name for part in parts)))])
             _write(folder, f"{name}.sha256", checksums.lines([(name, sha256)]))
             for part in parts:
                 replace.open_mode(os.path.join(folder, part.name))

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Sequence
 
 from tfstrip_core.inventory import Artifact
@@ -9,6 +10,8 @@ from tfstrip_core.release.parts import join
 from tfstrip_core.reports.text import less
 
 BEGIN, END = "<!-- tfstrip: what was stripped, written anew by each run -->", "<!-- tfstrip: end -->"
+# A mark that the author left without its other half is the author's.
+_BLOCK = re.compile(rf"{re.escape(BEGIN)}(?:(?!{re.escape(BEGIN)}).)*?{re.escape(END)}", re.DOTALL)
 LIMIT = 125_000  # characters that GitHub takes
 
 
@@ -56,10 +59,9 @@ def merged(body: str, artifacts: Sequence[Artifact]) -> str:
 
     What counts are UTF-16 units, of which a character has one or two: GitHub does not say what it counts.
     """
-    end = body.find(END)
-    begin = body.rfind(BEGIN, 0, end) if end >= 0 else -1
-    if begin >= 0:
-        before, after = body[:begin], body[end + len(END) :]
+    found = _BLOCK.search(body)
+    if found:
+        before, after = body[: found.start()], body[found.end() :]
     else:
         before, after = body + ("\n\n" if body.strip() else ""), ""
     used = sum(len(words.encode("utf-16-le", "surrogatepass")) // 2 for words in (before, after))
