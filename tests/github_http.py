@@ -297,7 +297,8 @@ class Handler(BaseHTTPRequestHandler):
         if sha not in self.hub.annotated:
             raise not_found()
         url, commit = f"{self.hub.url}/repos/{self.hub.repository}/git", self.hub.annotated[sha]
-        target = {"sha": commit, "type": "commit", "url": f"{url}/commits/{commit}"}
+        kind = "tag" if commit in self.hub.annotated else "commit"
+        target = {"sha": commit, "type": kind, "url": f"{url}/{kind}s/{commit}"}
         return Answer(200, {"sha": sha, "url": f"{url}/tags/{sha}", "message": "a tag", "object": target})
 
     def get_commit(self, ref: str) -> Answer:

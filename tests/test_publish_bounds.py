@@ -236,6 +236,19 @@ def test_sigterm_is_heard_while_an_answer_is_waited_for(hub: Mangled, files: lis
     assert hub.token not in out + err
 
 
+def test_sigterm_leaves_a_published_release_as_it_was(hub: Mangled, files: list[str]) -> None:
+    """What was sent under other names goes before the job ends."""
+    release = hub.add_release("v1", assets={"b.bin": b"old"})
+    hub.faults.append(fault := Fault("POST", "name=b.bin", "drip", after=0.2))
+    child = start(hub, files)
+    until(lambda: fault.times == 0)
+    time.sleep(0.3)
+    child.send_signal(signal.SIGTERM)
+    out, err = child.communicate(timeout=30)
+    assert child.returncode == 128 + signal.SIGTERM, err
+    assert [(asset.name, asset.content) for asset in release.assets] == [("b.bin", b"old")], out
+
+
 def test_sigterm_amid_the_renaming_waits_for_its_end(hub: Mangled, files: list[str]) -> None:
     """Asked to stop between two renames, the release gets all of them, and nothing is lost."""
     release = hub.add_release("v1", assets={"a.bin": b"old", "b.bin": b"old"})

@@ -260,7 +260,7 @@ def test_reading_back_asks_the_api_whatever_an_asset_says(hub: Mangled, files: l
     """An asset's own address is not where the token goes."""
     hub.add_release("v1", draft=True, assets={"a.bin": A})
     stolen = f"{hub.root.replace('127.0.0.1', 'localhost')}/stolen"
-    hub.mangle = assets_say(lambda item: item.update(url=stolen, digest=""))
+    hub.mangle = assets_say(lambda item: item.update(url=stolen, digest="") if "state" in item else None)
     assert attach(hub, files).skipped == ("a.bin",)
     assert not any("stolen" in path for _, path, _ in hub.requests)
 

@@ -338,9 +338,10 @@ def test_what_an_author_writes_meanwhile_is_kept(hub: GitHub, files: list[str], 
 def test_an_immutable_release_gets_its_notes(files: list[str], made: list[Artifact]) -> None:
     """They are the one thing that may still change; files are not touched."""
     with GitHub(immutable=True) as hub:
-        attach(hub, files)
+        hub.add_release("v1", assets={"a.bin": b"a" * 3000, "b.bin": b"b" * 70000}, immutable=True)
         attach(hub, files, wishes=Wishes(described=tuple(made)))
         assert notes.BEGIN in str(hub.releases[0].body)
+        assert hub.releases[0].make_latest is None  # which release is the latest is its author's to say
 
 
 # Parts.
@@ -460,7 +461,7 @@ def test_an_annotated_tag_names_its_commit(hub: GitHub, files: list[str]) -> Non
     """The tag object is asked what it names."""
     hub.tags["v1"], hub.annotated["e" * 40] = "e" * 40, hub.branches["main"]
     attach(hub, files)
-    hub.tags["v2"], hub.annotated["d" * 40] = "d" * 40, OTHER
+    hub.tags["v2"], hub.annotated["d" * 40], hub.annotated["a" * 40] = "d" * 40, "a" * 40, OTHER
     with pytest.raises(CannotPublish, match="names commit"):
         attach(hub, files, "v2")
 

@@ -13,6 +13,7 @@ import re
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
+from functools import partial
 
 import github
 import requests
@@ -27,6 +28,7 @@ from tfstrip_core.release.answers import telling
 from tfstrip_core.release.exchange import MOST_ASSETS, OnExisting
 from tfstrip_core.release.transfer import ADDRESS, Asset, Hub, Place, every, upload
 
+_MOST_TAGS = 5  # that name one another
 SIZE_LIMIT = 2 << 30  # an asset of exactly 2 GiB is refused
 
 
@@ -144,7 +146,8 @@ def attach(hub: Hub, wanted: Sequence[Asset], wishes: Wishes) -> Attached:
             exchange.settle(hub, release, wanted, there, wishes.existing)
         except BaseException:
             if not release.draft:
-                exchange.withdraw(hub, release, to_send)
+                with signals.held():
+                    exchange.withdraw(hub, release, to_send)
             raise
         release = _finish(hub, release, wishes)
         sent = tuple(asset.name for asset, _ in to_send)
@@ -167,9 +170,11 @@ def _is_tagged(hub: Hub) -> bool:
         sha, kind = hub.ask(f"tag {tag}", named)
     except github.UnknownObjectException:
         return False
-    if kind == "tag" and sha not in commits:  # an annotated one
-        target = hub.ask(f"tag {tag}", lambda: hub.repository.get_git_tag(sha).object)
-        sha = target.sha
+    for _ in range(_MOST_TAGS):
+        if kind != "tag":
+            break
+        annotated = hub.ask(f"tag {tag}", partial(hub.repository.get_git_tag, sha))
+        sha, kind = annotated.object.sha, annotated.object.type
     if commits and sha not in commits:
         raise CannotPublish(
             f"tag {tag} names commit {sha[:12]}, and these models are of {commits[-1][:12]}",
@@ -218,7 +223,7 @@ def _create(hub: Hub, wishes: Wishes, *, tagged: bool) -> GitRelease:
 def _finish(hub: Hub, release: GitRelease, wishes: Wishes) -> GitRelease:
     """Write the notes and publish a draft, as its author wrote it meanwhile, in one request if there is anything to do.
 
-    "legacy" lets GitHub find the latest release by version and date.
+    "legacy" lets GitHub find the latest release by version and date; of one that is published nothing is said.
     """
     tag, number = release.tag_name, release.id
     now = hub.ask(f"release {tag}", lambda: hub.repository.get_release(number).complete())
@@ -230,9 +235,10 @@ def _finish(hub: Hub, release: GitRelease, wishes: Wishes) -> GitRelease:
     if (text, draft, prerelease) == (body, now.draft, now.prerelease):
         return now
     signals.obey()
+    latest = "legacy" if now.draft and not draft else NotSet
     done = hub.ask(
-        f"release {tag}: {'writing its notes' if draft == now.draft else 'publishing'}",
-        lambda: now.update_release(now.name or "", text, draft=draft, prerelease=prerelease, make_latest="legacy"),
+        f"release {tag}: {'publishing' if now.draft and not draft else 'writing its notes'}",
+        lambda: now.update_release(now.name or "", text, draft=draft, prerelease=prerelease, make_latest=latest),
     )
     if done.draft is not draft:
         raise CannotPublish(f"release {tag} is still a draft", "publish it by hand, everything is in it")
