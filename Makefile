@@ -7,7 +7,7 @@ PACKAGE ?= --editable .
 FRAMEWORK ?= $(if $(filter Linux-x86_64,$(shell uname -sm | tr ' ' -)),tensorflow-cpu,tensorflow)
 PIP = $(BIN)/python -m pip install --quiet --disable-pip-version-check
 
-.PHONY: demo test lint protos writers bench crashes fuzz savedmodels locks clean
+.PHONY: demo test lint protos writers bench crashes big-release fuzz savedmodels locks clean
 
 # The main job on a real example: core install only, no TensorFlow.
 demo: .cache/demo/.installed
@@ -56,6 +56,10 @@ bench: $(VENV)/.test
 
 crashes: $(VENV)/.test
 	TFSTRIP_CRASH_STEP=1 $(BIN)/pytest tests/test_journal.py tests/test_saved_place.py tests/test_saved_target.py tests/test_keras_place.py -k at_any_line
+
+# A model of 3 GiB in parts to a release and back; needs 10 GB of disk.
+big-release: $(VENV)/.test
+	$(BIN)/python tests/big_release.py
 
 fuzz: $(VENV)/.test
 	$(BIN)/python tests/fuzz.py

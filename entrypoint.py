@@ -11,7 +11,7 @@ from tfstrip_core import runner
 from tfstrip_core.errors import TfstripError, UsageError
 from tfstrip_core.inventory import Artifact
 from tfstrip_core.process import guarded, say
-from tfstrip_core.release import artifacts
+from tfstrip_core.release import artifacts, names
 from tfstrip_core.release.gather import gather
 from tfstrip_core.reports import github, summary, table, text
 
@@ -19,6 +19,11 @@ if TYPE_CHECKING:
     from tfstrip_core.inventory import Profile
     from tfstrip_core.plan import Ema
     from tfstrip_core.release.github import Attached
+
+FORK = (
+    "a pull request from another repository has a token that can only read: the models are stripped and proven, "
+    "and attached to no release"
+)
 
 
 def main() -> int:
@@ -45,25 +50,38 @@ def main() -> int:
 
 
 def _run() -> "tuple[artifacts.Bundle, Attached | None]":
-    output, tag, draft = runner.option("output-dir", "dist"), runner.option("tag"), runner.switch("draft")
+    output, tag = runner.option("output-dir", "dist"), runner.option("tag")
+    draft, prerelease, notes = runner.switch("draft"), runner.switch("prerelease"), runner.switch("notes", "true")
+    existing = runner.choice("on-existing", "skip-identical", "replace", "fail")
+    part_size = runner.size("max-part-size", (2 << 30) - 1, "refuse")
+    naming = names.Naming(runner.option("asset-name", "{name}"), tag)
+    naming.check()
+    runner.check_outputs()
+    if tag and runner.comes_from_a_fork():
+        print(github.command("notice", "tfstrip", FORK))
+        tag = ""
     # Imported where there is a tag only: without a release nothing of the network is loaded.
     hub = importlib.import_module("tfstrip_core.release.github") if tag else None
-    place = hub.place(tag, os.environ) if hub else None
-    finish = _gathering(output) if runner.lines("artifacts") else _stripping(output)
+    place = hub.place(tag, os.environ, runner.checkout()) if hub else None
+    if hub and part_size >= hub.SIZE_LIMIT:
+        raise UsageError("the input max-part-size is 2 GiB or more", "GitHub takes less; leave the input out")
+    form = artifacts.Form(naming, part_size if hub else 0)
+    finish = _gathering(output, form) if runner.lines("artifacts") else _stripping(output, form)
     if not hub:
-        print("no release: no tag was pushed, and the input tag is empty")
+        print("no release: no tag was pushed, and the input tag is empty, or the job may not write")
         return _told(finish()), None
-    with hub.connect(place, runner.option("token")) as connection:
+    with hub.connect(place, runner.option("token"), _log) as connection:
         bundle = _told(finish())
         with runner.group(f"Release {tag}"):
-            attached: Attached = hub.attach(connection, hub.assets(output, bundle.digests), draft=draft)
+            wishes = hub.Wishes(draft, prerelease, existing, bundle.artifacts if notes else ())
+            attached: Attached = hub.attach(connection, hub.assets(output, bundle.digests), wishes)
             for line in text.attached(attached.uploaded, attached.skipped):
                 print(line)
     print(f"{'draft ' if attached.draft else ''}release {tag}: {attached.url}")
     return bundle, attached
 
 
-def _stripping(output: str) -> Callable[[], artifacts.Bundle]:
+def _stripping(output: str, form: artifacts.Form) -> Callable[[], artifacts.Bundle]:
     """Return what makes the artifacts of the models that the inputs name; all that can be refused is refused here."""
     patterns = runner.lines("models")
     profile = cast("Profile", runner.choice("profile", "inference", "serving"))
@@ -77,44 +95,47 @@ def _stripping(output: str) -> Callable[[], artifacts.Bundle]:
             print(text.read(inventory))
         for line in github.problems(inventories):
             print(line)
-        jobs = artifacts.plan(inventories, ema=ema, also=runner.lines("also"))
+        jobs = artifacts.plan(inventories, ema=ema, also=runner.lines("also"), naming=form.naming)
         for job in jobs:
             if job.name != os.path.basename(job.inventory.path):
                 print(f"{text.shown(job.inventory.path)} becomes {job.name}")
-    return lambda: _make(jobs, output, profile)
+    return lambda: _make(jobs, output, profile, form)
 
 
-def _gathering(output: str) -> Callable[[], artifacts.Bundle]:
+def _gathering(output: str, form: artifacts.Form) -> Callable[[], artifacts.Bundle]:
     """Return what brings together the artifacts of earlier jobs, and compares them with their manifests."""
     for name in ("ema", "also"):
         if runner.option(name):
             raise UsageError(f"the inputs artifacts and {name} exclude each other", "say it where models are stripped")
 
     def work() -> artifacts.Bundle:
-        made, commit = [output], os.environ.get("GITHUB_SHA", "")
+        folders, models, commit = runner.lines("artifacts"), runner.lines("models"), os.environ.get("GITHUB_SHA", "")
         try:
             with runner.group("Compare with the manifests"):
-                bundle = gather(runner.lines("artifacts"), output, sources=runner.lines("models"), commit=commit)
-                made += [os.path.join(output, name) for name, _ in bundle.digests]
+                bundle = gather(folders, output, sources=models, commit=commit, form=form)
                 table.before_and_after([artifact.result for artifact in bundle.artifacts])
         finally:
-            runner.hand_over(made)
+            runner.hand_over([output, *artifacts.files_in(output)])
         return bundle
 
     return work
 
 
-def _make(jobs: Sequence[artifacts.Job], output: str, profile: "Profile") -> artifacts.Bundle:
+def _log(line: str) -> None:
+    print(text.shown(line), flush=True)
+
+
+def _make(jobs: Sequence[artifacts.Job], output: str, profile: "Profile", form: artifacts.Form) -> artifacts.Bundle:
     try:
         with runner.group("Strip and prove"):
-            bundle = artifacts.make(jobs, output, profile, os.environ.get("GITHUB_SHA", ""))
+            bundle = artifacts.make(jobs, output, profile, os.environ.get("GITHUB_SHA", ""), form)
             results = [artifact.result for artifact in bundle.artifacts]
             for result in results:
                 for line in text.strip_notices(result):
                     say(line)
             table.before_and_after(results)
     finally:
-        runner.hand_over([output, *artifacts.outputs(jobs, output)])
+        runner.hand_over([output, *artifacts.files_in(output)])
     for line in github.kept(results):
         print(line)
     return bundle
@@ -136,6 +157,7 @@ def _described(folder: str, artifact: Artifact) -> dict[str, object]:
         "bytes_after": result.bytes_after,
         "bytes": artifact.bytes,
         "sha256": artifact.sha256,
+        "parts": [os.path.join(folder, part.name) for part in artifact.parts],
     }
 
 

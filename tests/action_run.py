@@ -3,6 +3,7 @@
 import os
 import subprocess
 import sys
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -43,8 +44,15 @@ def read_outputs(text: str) -> dict[str, str]:
     return outputs
 
 
-def run(hub: GitHub | None = None, door: str = "entrypoint.py", ref: str = "refs/heads/main", **inputs: str) -> Step:
+def run(
+    hub: GitHub | None = None,
+    door: str = "entrypoint.py",
+    ref: str = "refs/heads/main",
+    environment: Mapping[str, str] | None = None,
+    **inputs: str,
+) -> Step:
     """Run a door in the current directory with these inputs (underscores stand for dashes)."""
+    changes = environment or {}
     environment = {key: value for key, value in os.environ.items() if not key.startswith(("INPUT_", "GITHUB_"))}
     folder = Path.cwd().parent
     files = {"GITHUB_OUTPUT": folder / "outputs.txt", "GITHUB_STEP_SUMMARY": folder / "summary.md"}
@@ -54,7 +62,9 @@ def run(hub: GitHub | None = None, door: str = "entrypoint.py", ref: str = "refs
     environment |= {"GITHUB_ACTIONS": "true", "GITHUB_REF": ref, "GITHUB_SHA": COMMIT}
     if hub:
         environment |= {"GITHUB_API_URL": hub.url, "GITHUB_REPOSITORY": "acme/models", "INPUT_TOKEN": hub.token}
+        environment |= {"GITHUB_SHA": hub.branches["main"]}
     environment |= {f"INPUT_{name.replace('_', '-').upper()}": value for name, value in inputs.items()}
+    environment |= changes
     command = [sys.executable, str(ROOT / door)]
     done = subprocess.run(command, env=environment, capture_output=True, text=True, check=False)
     outputs = read_outputs(files["GITHUB_OUTPUT"].read_text())

@@ -7,11 +7,10 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from action_run import COMMIT
 from github_http import Answer, Handler
 from github_server import GitHub
 
-from tfstrip_core.release import checksums, retries
+from tfstrip_core.release import checksums, retries, transfer
 from tfstrip_core.release import github as publishing
 
 
@@ -42,20 +41,27 @@ def mangled(monkeypatch: pytest.MonkeyPatch) -> Iterator[Mangled]:
 def two_files(folder: Path, monkeypatch: pytest.MonkeyPatch) -> list[str]:
     """Write two small files to attach; nobody waits between tries."""
     monkeypatch.setattr(retries, "PAUSES", (0.0, 0.1, 0.2))
-    monkeypatch.setattr(publishing, "_BETWEEN_WRITES", None)
+    monkeypatch.setattr(transfer, "_BETWEEN_WRITES", None)
     for name, content in {"a.bin": b"a" * 3000, "b.bin": b"b" * 70000}.items():
         (folder / name).write_bytes(content)
     return [str(folder / "a.bin"), str(folder / "b.bin")]
 
 
 def attach(
-    hub: GitHub, paths: Sequence[str], tag: str = "v1", *, draft: bool = False, token: str = "", **changes: Any
+    hub: GitHub,
+    paths: Sequence[str],
+    tag: str = "v1",
+    *,
+    token: str = "",
+    tell: Callable[[str], None] = print,
+    wishes: publishing.Wishes | None = None,
+    **changes: Any,
 ) -> publishing.Attached:
     """Attach the files to the release of the tag, as a job with this environment does."""
-    environment = {"GITHUB_API_URL": hub.url, "GITHUB_REPOSITORY": "acme/models", "GITHUB_SHA": COMMIT, **changes}
-    place = publishing.place(tag, environment)
-    with publishing.connect(place, token or hub.token) as connection:
-        return publishing.attach(connection, as_assets(paths), draft=draft)
+    environment = {"GITHUB_API_URL": hub.url, "GITHUB_REPOSITORY": "acme/models", "GITHUB_SHA": hub.branches["main"]}
+    place = publishing.place(tag, {**environment, **changes})
+    with publishing.connect(place, token or hub.token, tell) as connection:
+        return publishing.attach(connection, as_assets(paths), wishes or publishing.Wishes())
 
 
 def as_assets(paths: Sequence[str]) -> list[publishing.Asset]:

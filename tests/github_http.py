@@ -152,6 +152,11 @@ class Handler(BaseHTTPRequestHandler):
         if answer.file:
             with open(answer.file.path, "rb") as file:
                 shutil.copyfileobj(file, self.wfile, CHUNK)
+        elif self.fault and self.fault.kind == "drip":
+            for byte in body:
+                if self.hub.stopping.wait(self.fault.after):
+                    raise ConnectionError
+                self.wfile.write(bytes([byte]))
         else:
             self.wfile.write(body)
 
@@ -283,8 +288,18 @@ class Handler(BaseHTTPRequestHandler):
         if tag not in self.hub.tags:
             raise not_found()
         url, sha = f"{self.hub.url}/repos/{self.hub.repository}/git", self.hub.tags[tag]
-        target = {"sha": sha, "type": "commit", "url": f"{url}/commits/{sha}"}
+        kind = "tag" if sha in self.hub.annotated else "commit"
+        target = {"sha": sha, "type": kind, "url": f"{url}/{kind}s/{sha}"}
         return Answer(200, {"ref": f"refs/tags/{tag}", "url": f"{url}/refs/tags/{quote(tag)}", "object": target})
+
+    def get_tag_object(self, sha: str) -> Answer:
+        """Give an annotated tag, which names a commit; a commit's own id is none."""
+        if sha not in self.hub.annotated:
+            raise not_found()
+        url, commit = f"{self.hub.url}/repos/{self.hub.repository}/git", self.hub.annotated[sha]
+        kind = "tag" if commit in self.hub.annotated else "commit"
+        target = {"sha": commit, "type": kind, "url": f"{url}/{kind}s/{commit}"}
+        return Answer(200, {"sha": sha, "url": f"{url}/tags/{sha}", "message": "a tag", "object": target})
 
     def get_commit(self, ref: str) -> Answer:
         known = {**self.hub.branches, **self.hub.tags}
@@ -331,6 +346,7 @@ ROUTES: list[tuple[str, str, str, Callable[..., Answer]]] = [
     (API, "PATCH", REPO + ASSET, Handler.update_asset),
     (API, "DELETE", REPO + ASSET, Handler.delete_asset),
     (API, "GET", REPO + "/git/ref/tags/(?P<tag>.+)", Handler.get_ref),
+    (API, "GET", REPO + "/git/tags/(?P<sha>[0-9a-f]+)", Handler.get_tag_object),
     (API, "GET", REPO + "/commits/(?P<ref>.+)", Handler.get_commit),
     (UPLOADS, "POST", REPO + RELEASE + "/assets", Handler.upload),
     (STORAGE, "GET", "/(?P<id>[0-9]+)", Handler.download_from_storage),

@@ -14,7 +14,7 @@ import socket
 import sys
 import threading
 from contextlib import suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from http.server import ThreadingHTTPServer
 from typing import Any
 
@@ -24,12 +24,12 @@ from github_store import Asset, Refused, Release, Store
 
 __all__ = ["Asset", "Fault", "GitHub", "Release"]
 
-KINDS = {"status", "status-after", "drop", "drop-after", "starter", "corrupt", "stall"}
+KINDS = {"status", "status-after", "drop", "drop-after", "starter", "corrupt", "stall", "drip"}
 
 
 @dataclass(eq=False)
 class Fault:
-    """What goes wrong with the next requests of that method whose path and query match.
+    """What goes wrong with the next requests of that method ("*": of any) whose path and query match.
 
     `skip` and `times` count down, so that a test can tell that the fault has happened: `fault.times == 0`.
     """
@@ -40,8 +40,9 @@ class Fault:
     times: int = 1
     status: int = 500
     message: str | None = None
-    after: float = 0  # bytes of the body, or seconds for "stall"
-    retry_after: int | None = None
+    after: float = 0  # bytes of the body, or seconds for "stall", or seconds for each byte of the answer for "drip"
+    retry_after: int | str | None = None
+    headers: dict[str, str] = field(default_factory=dict)
     skip: int = 0
 
     def __post_init__(self) -> None:
@@ -52,6 +53,7 @@ class Fault:
         """Return the error in GitHub's form."""
         message = self.message if self.message is not None else http.HTTPStatus(self.status).phrase
         headers = {} if self.retry_after is None else {"Retry-After": str(self.retry_after)}
+        headers |= self.headers
         return Answer(self.status, Refused(self.status, message).payload, headers)
 
 
@@ -98,7 +100,7 @@ class GitHub(Store):
                 upload = method == "POST" and path.startswith(UPLOADS)
                 if fault.kind in {"starter", "corrupt"} and not upload:
                     continue
-                if fault.method != method or fault.times < 1 or not re.search(fault.path, path):
+                if fault.method not in {method, "*"} or fault.times < 1 or not re.search(fault.path, path):
                     continue
                 if fault.skip > 0:
                     fault.skip -= 1

@@ -12,6 +12,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass, field
 from typing import Any
 
+BODY_LIMIT = 125_000  # characters
 DOCS = "https://docs.github.com/rest"
 # What stays changeable once a release is immutable, after GitHub's documentation. It was seen to let `prerelease` and
 # `make_latest` through as well (github/docs#45718); who asks for less is safe with both.
@@ -139,6 +140,7 @@ class Store:
         self.releases: list[Release] = []
         self.branches = {"main": secrets.token_hex(20)}
         self.tags: dict[str, str] = {}
+        self.annotated: dict[str, str] = {}  # tag objects, which tags may name, and the commits that those name
         self.burnt: set[str] = set()  # tags of deleted immutable releases: nobody gets them again
         self.lock = threading.RLock()
         self.folder = tempfile.TemporaryDirectory(prefix="github-server-")
@@ -211,6 +213,8 @@ class Store:
             raise Refused(422, "Invalid request.\n\n\"make_latest\" must be one of 'true', 'false', 'legacy'.")
         if not is_valid_tag(fields.get("tag_name", "valid")):
             raise invalid("Release", "custom", "tag_name", "tag_name is not a valid tag")
+        if len(fields.get("body") or "") > BODY_LIMIT:
+            raise invalid("Release", "custom", "body", f"body is too long (maximum is {BODY_LIMIT} characters)")
         self.sha_of(fields.get("target_commitish", "main"))
         return {key: value for key, value in fields.items() if key not in UNSTORED}
 

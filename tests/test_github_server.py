@@ -641,3 +641,60 @@ def test_a_big_upload_needs_no_memory(hub: GitHub) -> None:
     finally:
         connection.close()
     assert (payload["size"], payload["digest"]) == (64 << 20, f"sha256:{hashlib.sha256(bytes(64 << 20)).hexdigest()}")
+
+
+# ---- tags, notes, and the faults that publishing is tested with
+
+
+def test_a_tag_is_asked_for_by_its_ref(hub: GitHub) -> None:
+    """A plain tag names a commit; an annotated one a tag object, which is asked for by its id and names the commit."""
+    hub.tags.update({"v1": "a" * 40, "v/2": "b" * 40})
+    hub.annotated["b" * 40] = "c" * 40
+    for tag, kind, sha in (("v1", "commit", "a" * 40), ("v/2", "tag", "b" * 40)):
+        found = call(hub, "GET", f"{REPO}/git/ref/tags/{tag}")[1]
+        assert (found["ref"], found["object"]["type"], found["object"]["sha"]) == (f"refs/tags/{tag}", kind, sha)
+    assert call(hub, "GET", f"{REPO}/git/tags/{'b' * 40}")[1]["object"]["sha"] == "c" * 40
+    assert call(hub, "GET", f"{REPO}/git/tags/{'a' * 40}")[0] == 404
+    assert call(hub, "GET", f"{REPO}/git/ref/tags/v")[0] == 404
+
+
+@pytest.mark.parametrize("method", ["POST", "PATCH"])
+def test_notes_have_an_end(hub: GitHub, method: str) -> None:
+    """125,000 characters are taken, one more is refused, in GitHub's words, and nothing of it is stored."""
+    release = hub.add_release("v0", draft=True, body="old")
+    path = f"{REPO}/releases" + (f"/{release.id}" if method == "PATCH" else "")
+    answer = call(hub, method, path, {**DRAFT, "body": "x" * 125_001})
+    assert error_of(answer) == (422, "custom", "body")
+    assert "maximum is 125000 characters" in answer[1]["errors"][0]["message"]
+    assert [found.body for found in hub.releases] == ["old"]
+    assert call(hub, method, path, {**DRAFT, "body": "\u00e9" * 125_000})[0] in (200, 201)
+
+
+def test_a_rename_is_cleaned_and_may_be_to_its_own_name(hub: GitHub) -> None:
+    """Twice the same is no clash; a starter's name is taken as any other's; odd characters become dots."""
+    release = hub.add_release("v1", assets={"a": b"1"})
+    hub.new_asset(release, "b", 3, "a/b", "")
+    path = f"{REPO}/releases/assets/{release.assets[0].id}"
+    assert call(hub, "PATCH", path, {"name": "a"})[0] == 200
+    assert error_of(call(hub, "PATCH", path, {"name": "b"})) == (422, "already_exists", "name")
+    assert call(hub, "PATCH", path, {"name": "c (1)"})[1]["name"] == "c.1"
+    assert call(hub, "PATCH", path, {"name": "x"}, token=hub.read_token)[0] == 403
+
+
+def test_a_fault_of_any_method_has_its_headers(hub: GitHub) -> None:
+    """The star takes every request; what GitHub says of limits is in headers."""
+    headers = {"X-RateLimit-Remaining": "0", "X-RateLimit-Reset": "1"}
+    hub.faults.append(Fault("*", "", "status", status=403, times=2, headers=headers, retry_after="tomorrow"))
+    for method, path in (("GET", REPO), ("POST", f"{REPO}/releases")):
+        status, _, got = call(hub, method, path, DRAFT if method == "POST" else None)
+        assert (status, got["X-RateLimit-Remaining"], got["Retry-After"]) == (403, "0", "tomorrow")
+    assert hub.releases == []
+
+
+def test_an_answer_can_come_byte_by_byte(hub: GitHub) -> None:
+    """What was asked for is done, and the answer takes as long as it has bytes."""
+    hub.faults.append(Fault("POST", r"/releases$", "drip", after=0.0005))
+    before = time.monotonic()
+    status, release, _ = call(hub, "POST", f"{REPO}/releases", DRAFT)
+    assert time.monotonic() - before >= 0.0005 * len(json.dumps(release))
+    assert (status, len(hub.releases)) == (201, 1)

@@ -50,7 +50,8 @@ def test_the_flow_is_accepted_by_another_implementation(
 
     def attach(*, draft: bool) -> publishing.Attached:
         with publishing.connect(place, emulator["token"]) as connection:
-            return publishing.attach(connection, publishing.assets(str(tmp_path), list(local.items())), draft=draft)
+            wanted = publishing.assets(str(tmp_path), list(local.items()))
+            return publishing.attach(connection, wanted, publishing.Wishes(draft=draft))
 
     assert attach(draft=True).uploaded == ("a.keras", "manifest.json")
     assert attach(draft=False).skipped == ("a.keras", "manifest.json")

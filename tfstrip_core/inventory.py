@@ -167,11 +167,21 @@ class StripResult:
 
 
 @dataclass(frozen=True, slots=True)
+class Slice:
+    """One of the files that an artifact is published in: base name, size in bytes, SHA-256 in hex."""
+
+    name: str
+    bytes: int
+    sha256: str
+
+
+@dataclass(frozen=True, slots=True)
 class Artifact:
     """A strip's result as it is published: `name` is its base name, the digests are SHA-256 in hex.
 
     `sources` are the files that it was made from, `bytes` the size of what is published: packed, where it is several
-    files. `weights_digest` is that of the model in it, None where that has no weights.
+    files. `weights_digest` is that of the model in it, None where that has no weights. `parts` are what is published in
+    its place where it is too big for one file, `inside` is what the model is called in an archive.
     """
 
     name: str
@@ -180,6 +190,8 @@ class Artifact:
     sources: tuple[tuple[str, str], ...]
     result: StripResult
     weights_digest: str | None = None
+    parts: tuple[Slice, ...] = ()
+    inside: str = ""
 
 
 @dataclass(frozen=True, slots=True)

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import json
 import os
+import re
 import secrets
 import sys
 from collections.abc import Iterable, Iterator, Mapping
@@ -19,6 +21,17 @@ def option(name: str, default: str = "") -> str:
     return os.environ.get(f"INPUT_{name.upper()}", "").strip() or default
 
 
+def size(name: str, default: int, word: str) -> int:
+    """Return an input that is a number of bytes, or of KiB, MiB or GiB; 0 for `word`. Raises UsageError."""
+    value = option(name, str(default))
+    match = re.fullmatch(r"([0-9]{1,12}) ?(|KiB|MiB|GiB)", value)
+    if value == word:
+        return 0
+    if match is None or int(match[1]) == 0:
+        raise UsageError(f"the input {name} is {value!r}", f"give bytes, or KiB, MiB or GiB such as 500MiB, or {word}")
+    return int(match[1]) << {"": 0, "KiB": 10, "MiB": 20, "GiB": 30}[match[2]]
+
+
 def lines(name: str) -> list[str]:
     """Return an input that holds one thing a line."""
     return [line.strip() for line in option(name).splitlines() if line.strip()]
@@ -32,9 +45,9 @@ def choice(name: str, *allowed: str) -> str:
     return value
 
 
-def switch(name: str) -> bool:
-    """Return an input that is true or false, in the spellings of YAML; false by default."""
-    value = option(name, "false").lower()
+def switch(name: str, default: str = "false") -> bool:
+    """Return an input that is true or false, in the spellings of YAML."""
+    value = option(name, default).lower()
     if value not in ("true", "false"):
         raise UsageError(f"the input {name} is {value!r}", "say true or false")
     return value == "true"
@@ -52,6 +65,50 @@ def group(title: str) -> Iterator[None]:
             sys.stderr.flush()
         if folds:
             print("::endgroup::", flush=True)
+
+
+def check_outputs() -> None:
+    """Raise UsageError where the step's outputs or summary could not be written: told before anything is published."""
+    for name in ("GITHUB_OUTPUT", "GITHUB_STEP_SUMMARY"):
+        path = os.environ.get(name)
+        try:
+            if path:
+                with open(path, "ab"):
+                    pass
+        except OSError as error:
+            raise UsageError(f"{name} cannot be written ({error.strerror})", "nothing was published") from None
+
+
+def comes_from_a_fork() -> bool:
+    """Whether the job runs for a pull request from another repository: its token can only read, whatever it asks for.
+
+    Where the event says nothing of this, it does not.
+    """
+    if os.environ.get("GITHUB_EVENT_NAME") != "pull_request":
+        return False
+    try:
+        with open(os.environ.get("GITHUB_EVENT_PATH", ""), encoding="utf-8") as file:
+            head = json.load(file)["pull_request"]["head"]["repo"]
+        return bool(head is None or head["full_name"] != os.environ.get("GITHUB_REPOSITORY"))  # None: it was deleted
+    except (OSError, ValueError, LookupError, TypeError, RecursionError):
+        return False
+
+
+def checkout() -> str:
+    """Return the commit that is checked out in the current directory, "" where that cannot be told."""
+
+    def line(name: str) -> str:
+        try:
+            with open(os.path.join(".git", name), "rb") as file:
+                return file.read(4096).decode("ascii", "replace").strip()
+        except OSError:
+            return ""
+
+    head = line("HEAD")
+    reference = head.removeprefix("ref: ")
+    if reference != head and re.fullmatch(r"refs/heads/[\w./-]+", reference) and ".." not in reference:
+        head = line(reference)
+    return head if re.fullmatch(r"[0-9a-f]{40}|[0-9a-f]{64}", head) else ""
 
 
 def put_outputs(values: Mapping[str, str]) -> None:

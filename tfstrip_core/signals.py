@@ -43,6 +43,6 @@ def held() -> Iterator[None]:
 
 
 def obey() -> None:
-    """Stop here if a signal asked for it and its exception was lost."""
-    if _asked:
+    """Stop here if a signal asked for it and its exception was lost, or waited for the end of a block."""
+    if _asked and not _tidying:
         raise SystemExit(128 + _asked[0])

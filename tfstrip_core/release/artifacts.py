@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 import tempfile
 from collections.abc import Collection, Iterable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from dataclasses import replace as with_values
 
 from tfstrip_core import replace, signals
@@ -15,8 +15,9 @@ from tfstrip_core.errors import CannotReplace, TfstripError, UsageError, printab
 from tfstrip_core.inventory import Artifact, Inventory, Profile
 from tfstrip_core.plan import Choices, Ema
 from tfstrip_core.release import checksums, manifest
-from tfstrip_core.release.names import asset_names
+from tfstrip_core.release.names import Naming, asset_names, distinct
 from tfstrip_core.release.pack import SUFFIX, pack
+from tfstrip_core.release.parts import split
 from tfstrip_core.verbs.inspect import examine
 from tfstrip_core.verbs.strip import files, settled, strip
 from tfstrip_core.verbs.weights_digest import weights_digest
@@ -98,7 +99,7 @@ def _lies_in(path: str, folders: Iterable[str]) -> bool:
 
 @dataclass(frozen=True, slots=True)
 class Job:
-    """One model to strip, the name of its artifact, and the user's choices as far as they concern it."""
+    """One model to strip, the name that its artifact has by itself, and the user's choices that concern it."""
 
     inventory: Inventory
     name: str
@@ -106,7 +107,17 @@ class Job:
     packed: bool = False
 
 
-def plan(inventories: Sequence[Inventory], *, ema: Ema = "", also: Collection[str] = ()) -> list[Job]:
+@dataclass(frozen=True, slots=True)
+class Form:
+    """How artifacts are published: their names, and the bytes of one file at most (0: whatever they have)."""
+
+    naming: Naming = field(default_factory=Naming)
+    part_size: int = 0
+
+
+def plan(
+    inventories: Sequence[Inventory], *, ema: Ema = "", also: Collection[str] = (), naming: Naming | None = None
+) -> list[Job]:
     """Return what is to be made, before anything is: names that collide and files that cannot be stripped are errors.
 
     KEYs of `also` apply to the models that have them. Raises UsageError.
@@ -117,7 +128,8 @@ def plan(inventories: Sequence[Inventory], *, ema: Ema = "", also: Collection[st
         listed = ", ".join([*bad[:_SHOWN], *more])
         raise UsageError(f"not every match can be stripped: {listed}", "nothing was written")
     packed = {item.path for item in inventories if layout(item.format) or len(files(item.path)) > 1}
-    names = asset_names({item.path: _title(item.path) + SUFFIX * (item.path in packed) for item in inventories})
+    titles = {item.path: _title(item.path) + SUFFIX * (item.path in packed) for item in inventories}
+    names = asset_names(titles, naming)
     jobs = [Job(item, names[item.path], Choices(ema, _keys(item, also)), item.path in packed) for item in inventories]
     for key in set(also) - {key for job in jobs for key in job.choices.also}:
         known = sorted({subject for item in inventories for subject in _undecided(item)})
@@ -159,15 +171,15 @@ def _asks(inventory: Inventory, also: Collection[str]) -> bool:
     return any(finding.rule == "TFS106" for finding in settled(inventory.path, _keys(inventory, also)).findings)
 
 
-def make(jobs: Sequence[Job], output: str, profile: Profile = "inference", commit: str = "") -> Bundle:
+def make(
+    jobs: Sequence[Job], output: str, profile: Profile = "inference", commit: str = "", form: Form | None = None
+) -> Bundle:
     """Strip and prove each model into the directory `output`, with manifest.json and SHA256SUMS beside them.
 
-    Clean models are copied. Everything is built in a sibling directory first: on any error nothing of it appears
-    in `output`. The manifest names the `commit`. Raises what strip raises, with the file named.
+    Clean models are copied. What is too big for one file is there in parts as well, with a checksum of the whole.
+    Everything is built in a sibling directory first: on any error nothing of it appears in `output`. The manifest
+    names the `commit`. Raises what strip raises, with the file named.
     """
-    for path in outputs(jobs, output):
-        if os.path.isdir(path):
-            raise UsageError(f"output-dir: {printable(path)} is a directory", "remove it, or name another output-dir")
     for job in jobs:
         if layout(job.inventory.format) and _is_within(output, job.inventory.path):
             raise UsageError(
@@ -176,34 +188,42 @@ def make(jobs: Sequence[Job], output: str, profile: Profile = "inference", commi
             )
     try:
         os.makedirs(output, exist_ok=True)
-        return _make(jobs, output, profile, commit)
+        return _make(jobs, output, profile, commit, form or Form())
     except OSError as error:
         raise UsageError(
             f"output-dir: {printable(output)} cannot be written ({error.strerror})", "name another"
         ) from None
 
 
-def outputs(jobs: Sequence[Job], output: str) -> list[str]:
-    """Return the paths of all files that make() writes, SHA256SUMS last."""
-    return [os.path.join(output, name) for name in (*sorted(job.name for job in jobs), MANIFEST, CHECKSUMS)]
+def files_in(output: str) -> list[str]:
+    """Return the paths of what lies in the directory `output`, if there is one."""
+    try:
+        return [os.path.join(output, name) for name in os.listdir(output)]
+    except OSError:
+        return []
 
 
-def _make(jobs: Sequence[Job], output: str, profile: Profile, commit: str) -> Bundle:
+def _make(jobs: Sequence[Job], output: str, profile: Profile, commit: str, form: Form) -> Bundle:
     with replace.workshop(os.path.join(output, "artifacts")) as shop:
         folder = os.path.join(shop, "result")  # a workshop that a killed run leaves is known by this name
         os.mkdir(folder)
-        made = [_one(job, folder, output, profile) for job in jobs]
+        _check_free(output, [job.name for job in jobs])
+        made: list[Artifact] = []
+        for job in jobs:
+            made.append(_one(job, folder, output, profile, form, made))
         return finish(made, folder, output, commit)
 
 
 def finish(made: Sequence[Artifact], folder: str, output: str, commit: str) -> Bundle:
     """Write manifest.json and SHA256SUMS of what was made in `folder`, and put all of it into `output`, them last."""
+    digests = [entry for item in made for entry in _published(folder, item)]
     text = manifest.dumps(made, commit)
     _write(folder, MANIFEST, text)
-    digests = [*((item.name, item.sha256) for item in made), (MANIFEST, checksums.sha256_of(text.encode()))]
+    digests.append((MANIFEST, checksums.sha256_of(text.encode())))
     listed = checksums.lines(digests)
     _write(folder, CHECKSUMS, listed)
-    names = [*sorted(item.name for item in made), MANIFEST, CHECKSUMS]
+    names = [*sorted(name for item in made for name in _file_names(item)), MANIFEST, CHECKSUMS]
+    _check_free(output, names)
     for name in names:
         replace.flush(os.path.join(folder, name))
     signals.obey()
@@ -212,38 +232,78 @@ def finish(made: Sequence[Artifact], folder: str, output: str, commit: str) -> B
     return Bundle(output, tuple(made), (*digests, (CHECKSUMS, checksums.sha256_of(listed.encode()))))
 
 
-def _one(job: Job, folder: str, output: str, profile: Profile) -> Artifact:
+def _published(folder: str, item: Artifact) -> list[tuple[str, str]]:
+    """Return the name and digest of each file that is published of an artifact: of one in parts not the whole."""
+    if not item.parts:
+        return [(item.name, item.sha256)]
+    whole = f"{item.name}.sha256"
+    return [*((part.name, part.sha256) for part in item.parts), (whole, checksums.sha256(os.path.join(folder, whole)))]
+
+
+def _check_free(output: str, names: Iterable[str]) -> None:
+    for path in [os.path.join(output, name) for name in (*names, MANIFEST, CHECKSUMS)]:
+        if os.path.isdir(path):
+            raise UsageError(f"output-dir: {printable(path)} is a directory", "remove it, or name another output-dir")
+
+
+def _file_names(item: Artifact) -> list[str]:
+    """Return the names of all files that an artifact puts into the folder."""
+    return [item.name, *(part.name for part in item.parts), *([f"{item.name}.sha256"] if item.parts else [])]
+
+
+def _one(job: Job, folder: str, output: str, profile: Profile, form: Form, others: Sequence[Artifact]) -> Artifact:
     """Make one artifact in `folder`, from files that do not change meanwhile."""
     signals.obey()
-    source, built = job.inventory.path, os.path.join(folder, job.name)
+    source = job.inventory.path
     try:
         sources = files(source)
         seen = replace.stamps("", sources)
         digests = tuple((path, checksums.sha256(path)) for path in sources)
         # A folder of its own: the state file beside a checkpoint is neither an artifact nor the next checkpoint's.
         with tempfile.TemporaryDirectory(prefix="result-", dir=os.path.dirname(folder)) as alone:
-            model = os.path.join(alone, job.name.removesuffix(SUFFIX) if job.packed else job.name)
-            result = strip(source, model, profile=profile, ema=job.choices.ema, also=job.choices.also)
-            weights = weights_digest(model)
+            inside = job.name.removesuffix(SUFFIX) if job.packed else job.name
+            built = os.path.join(alone, inside)
+            result = strip(source, built, profile=profile, ema=job.choices.ema, also=job.choices.also)
+            weights = weights_digest(built)
             if job.packed:
-                _pack(model, built)
-            else:
-                os.rename(model, built)
-        if replace.stamps("", sources) != seen:
-            raise CannotReplace("it changed while it was being stripped", "run it again")
+                built = _pack(built, os.path.join(alone, f"packed{SUFFIX}"))
+            if replace.stamps("", sources) != seen:
+                raise CannotReplace("it changed while it was being stripped", "run it again")
+            made = Artifact(
+                job.name, os.path.getsize(built), checksums.sha256(built), digests, result, weights, inside=inside
+            )
+            return place(built, made, folder, output, form, others)
     except TfstripError as error:
         raise UsageError(f"{printable(source)}: {error.cause}", error.remedy) from None
-    result = with_values(result, target=os.path.join(output, job.name))
-    return Artifact(job.name, os.path.getsize(built), checksums.sha256(built), digests, result, weights)
 
 
-def _pack(model: str, target: str) -> None:
+def place(built: str, item: Artifact, folder: str, output: str, form: Form, others: Sequence[Artifact]) -> Artifact:
+    """Move the file `built` into `folder` under the name that the form gives it, in parts too where it is too big.
+
+    Raises UsageError where that is the name of a file of one of the `others`.
+    """
+    source, name = item.result.source, form.naming.name(item.name, item.sha256)
+    taken = [(other.result.source, file) for other in others for file in _file_names(other)]
+    distinct([*taken, (source, name)])
+    os.rename(built, os.path.join(folder, name))
+    parts = split(os.path.join(folder, name), form.part_size) if form.part_size else ()
+    if parts:
+        distinct([*taken, *((source, file) for file in (name, f"{name}.sha256", *(part.name for part in parts)))])
+        _write(folder, f"{name}.sha256", checksums.lines([(name, item.sha256)]))
+        for part in parts:
+            replace.open_mode(os.path.join(folder, part.name))
+    result = with_values(item.result, target=os.path.join(output, name))
+    return with_values(item, name=name, result=result, parts=parts)
+
+
+def _pack(model: str, target: str) -> str:
     """Pack a model of several files: a directory in a folder of its name, a checkpoint with its state file."""
     folder = os.path.dirname(model)
     beside = os.path.join(folder, "checkpoint")
     made = [*files(model), *([beside] if os.path.isfile(beside) else [])]
     pack(made, target, folder)
     replace.open_mode(target)
+    return target
 
 
 def _write(folder: str, name: str, text: str) -> None:

@@ -17,18 +17,27 @@ from tfstrip_core import replace, signals
 from tfstrip_core.errors import UsageError, printable
 from tfstrip_core.inventory import Artifact
 from tfstrip_core.release import checksums, manifest
-from tfstrip_core.release.artifacts import CHECKSUMS, MANIFEST, Bundle, finish
+from tfstrip_core.release.artifacts import CHECKSUMS, MANIFEST, Bundle, Form, finish, place
 from tfstrip_core.release.names import asset_names
+from tfstrip_core.release.pack import SUFFIX
 
 _SHOWN = 5
 
 
-def gather(folders: Sequence[str], output: str, *, sources: Collection[str] = (), commit: str = "") -> Bundle:
+def gather(
+    folders: Sequence[str],
+    output: str,
+    *,
+    sources: Collection[str] = (),
+    commit: str = "",
+    form: Form | None = None,
+) -> Bundle:
     """Bring the artifacts that lie in or below these folders into the directory `output`, with one manifest for all.
 
     Each of them is the output of an earlier run, with its manifest.json. `sources` are the models that they must be
-    made of, no more and no fewer, if any are given; `commit` is the one that all of them must have. Everything is
-    copied and compared first: on any error nothing of it appears in `output`. Raises UsageError.
+    made of, no more and no fewer, if any are given; `commit` is the one that all of them must have; names and parts
+    are as the `form` has it. Everything is copied and compared first: on any error nothing of it appears in `output`.
+    Raises UsageError.
     """
     commit, here = manifest.known(commit), os.path.realpath(".")
     for path in (output, *folders):
@@ -45,7 +54,7 @@ def gather(folders: Sequence[str], output: str, *, sources: Collection[str] = ()
     _check(found, sources)
     try:
         os.makedirs(output, exist_ok=True)
-        return _gather(found, output, commit)
+        return _gather(found, output, commit, form or Form())
     except OSError as error:
         raise UsageError(
             f"artifacts: they cannot be copied ({error.strerror})", "check space and permissions"
@@ -127,16 +136,16 @@ def _check(found: Sequence[tuple[str, Artifact]], sources: Collection[str]) -> N
         raise UsageError(f"artifacts: of these models {shown} {what}", "run all jobs again, not only those that failed")
 
 
-def _gather(found: Sequence[tuple[str, Artifact]], output: str, commit: str) -> Bundle:
+def _gather(found: Sequence[tuple[str, Artifact]], output: str, commit: str, form: Form) -> Bundle:
     with replace.workshop(os.path.join(output, "artifacts")) as shop:
-        folder = os.path.join(shop, "result")
+        folder, copied = os.path.join(shop, "result"), os.path.join(shop, "result-copied")
         os.mkdir(folder)
-        made = []
+        made: list[Artifact] = []
         for part, artifact in found:
             signals.obey()
-            _copy(os.path.join(part, artifact.name), os.path.join(folder, artifact.name), artifact)
-            result = with_values(artifact.result, target=os.path.join(output, artifact.name))
-            made.append(with_values(artifact, result=result))
+            _copy(os.path.join(part, artifact.name), copied, artifact)
+            inside = artifact.name.removesuffix(SUFFIX)
+            made.append(place(copied, with_values(artifact, inside=inside), folder, output, form, made))
         return finish(sorted(made, key=lambda item: item.name), folder, output, commit)
 
 

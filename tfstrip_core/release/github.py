@@ -1,8 +1,8 @@
 """Attaching artifacts to a GitHub release: a draft first, every asset compared with ours, published last.
 
-The only module that talks to a network, with transfer, which sends and reads back, and retries. Nothing is created
-before everything that can be checked has been, and what an interrupted run leaves is a draft that the next run
-completes. What the API answers is not trusted: an odd answer is one sentence.
+With what it stands on (exchange, transfer, retries) the only module that talks to a network. Nothing is created before
+everything that can be checked has been, and what an interrupted run leaves is a draft that the next run completes, or
+a published release as it was. What the API answers is not trusted: an odd answer is one sentence.
 """
 
 from __future__ import annotations
@@ -10,9 +10,10 @@ from __future__ import annotations
 import logging
 import os
 import re
-from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
+from functools import partial
 
 import github
 import requests
@@ -21,14 +22,28 @@ from github.GitRelease import GitRelease
 
 from tfstrip_core import signals
 from tfstrip_core.errors import CannotPublish, UsageError, printable
-from tfstrip_core.release import checksums, retries
-from tfstrip_core.release.transfer import ADDRESS, TIMEOUT, Asset, Hub, Place, every, held, same, upload
+from tfstrip_core.inventory import Artifact
+from tfstrip_core.release import checksums, exchange, notes, retries, transfer
+from tfstrip_core.release.answers import telling
+from tfstrip_core.release.exchange import MOST_ASSETS, OnExisting
+from tfstrip_core.release.transfer import ADDRESS, Asset, Hub, Place, every, upload
 
+_MOST_TAGS = 5  # that name one another
 SIZE_LIMIT = 2 << 30  # an asset of exactly 2 GiB is refused
-MOST_ASSETS = 1000
-_BETWEEN_WRITES = 1.0  # seconds, as GitHub asks of its clients
-# What PyGithub raises for answers that it does not understand, besides its own exceptions.
-_ODD = (github.BadAttributeException, AssertionError, AttributeError, LookupError, RuntimeError, TypeError, ValueError)
+
+
+@dataclass(frozen=True, slots=True)
+class Wishes:
+    """What the author of the workflow wants of the release.
+
+    `prerelease` marks one that is not published yet, `existing` says what becomes of files that are there already,
+    `described` are the artifacts that its notes tell of.
+    """
+
+    draft: bool = False
+    prerelease: bool = False
+    existing: OnExisting = "skip-identical"
+    described: tuple[Artifact, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -41,8 +56,8 @@ class Attached:
     skipped: tuple[str, ...]
 
 
-def place(tag: str, environment: Mapping[str, str]) -> Place:
-    """Return where the job whose environment this is publishes `tag`.
+def place(tag: str, environment: Mapping[str, str], checkout: str = "") -> Place:
+    """Return where the job whose environment this is publishes `tag`; `checkout` is the commit in the work tree.
 
     Raises UsageError outside of a job, and for a tag that git could not make: GitHub says so only on publishing.
     """
@@ -59,8 +74,8 @@ def place(tag: str, environment: Mapping[str, str]) -> Place:
     api = environment.get("GITHUB_API_URL") or "https://api.github.com"
     if not ADDRESS.fullmatch(api):
         raise UsageError(f"GITHUB_API_URL is {api!r}, which is no address", "correct it")
-    exists = environment.get("GITHUB_REF") == f"refs/tags/{tag}"
-    return Place(api.rstrip("/"), repository, tag, "" if exists else environment.get("GITHUB_SHA", ""))
+    commits = dict.fromkeys((environment.get("GITHUB_SHA", ""), checkout))
+    return Place(api.rstrip("/"), repository, tag, tuple(commit for commit in commits if commit))
 
 
 def assets(folder: str, digests: Sequence[tuple[str, str]]) -> list[Asset]:
@@ -73,10 +88,11 @@ def assets(folder: str, digests: Sequence[tuple[str, str]]) -> list[Asset]:
     found = []
     for name, digest in digests:
         path = os.path.join(folder, name)
-        asset = Asset(path, os.path.getsize(path), checksums.sha256(path))
-        if not 0 < asset.size < SIZE_LIMIT:
-            what = "is empty" if not asset.size else f"has {asset.size:,} bytes, and GitHub takes less than 2 GiB"
+        size = os.path.getsize(path)
+        if not 0 < size < SIZE_LIMIT:
+            what = "is empty" if not size else f"has {size:,} bytes, and GitHub takes less than 2 GiB"
             raise UsageError(f"{printable(path)} cannot be attached: it {what}", "nothing was uploaded")
+        asset = Asset(path, size, checksums.sha256(path))
         if asset.sha256 != digest:
             raise CannotPublish(f"{printable(path)} was changed after it was proven", "run the job again")
         found.append(asset)
@@ -84,189 +100,146 @@ def assets(folder: str, digests: Sequence[tuple[str, str]]) -> list[Asset]:
 
 
 @contextmanager
-def connect(place: Place, token: str) -> Iterator[Hub]:
-    """Open the repository for the block.
+def connect(place: Place, token: str, tell: Callable[[str], None] = print) -> Iterator[Hub]:
+    """Open the repository for the block; what is waited for is told.
 
-    Reads it once, so that a wrong token or name is known before any work is done. Raises CannotPublish.
+    Reads it once, and the commit that the tag names, so that a wrong token, name or tag is known before any work is
+    done. Raises CannotPublish.
     """
     if not token.isascii() or not token.isprintable() or not token:
         what = "empty" if not token else "no token of GitHub's"
         raise UsageError(f"the input token is {what}, and release {place.tag} needs one", "leave the input out")
     logging.getLogger("github").setLevel(logging.CRITICAL)  # it prints addresses as the server spells them
-    with _telling(place, token):
-        client = github.Github(
-            auth=github.Auth.Token(token),
-            base_url=place.api,
-            timeout=TIMEOUT,
-            retry=None,  # its retries would send an upload again whose remains block the name
-            per_page=100,
-            seconds_between_requests=None,
-            seconds_between_writes=_BETWEEN_WRITES,
-            user_agent="tfstrip",
-        )
-        repository = retries.insist(lambda: client.get_repo(place.repository))
+    with telling(place, token):
+        client, limit = transfer.client(place, token), retries.bound(0, tell)
+        repository = retries.insist(limit, place.repository, lambda: client.get_repo(place.repository))
+        hub = Hub(place, repository, token, limit)
+        _is_tagged(hub)
     try:
-        yield Hub(place, repository, token)
+        yield hub
     finally:
         client.close()
 
 
-def attach(hub: Hub, wanted: Sequence[Asset], *, draft: bool) -> Attached:
-    """Bring the release of the tag to hold all of `wanted`, byte for byte; publish it unless `draft`.
+def attach(hub: Hub, wanted: Sequence[Asset], wishes: Wishes) -> Attached:
+    """Bring the release of the tag to hold all of `wanted`, byte for byte; publish it unless a draft is wished for.
 
     A release or draft of the tag is used, else one is created. An asset that is there with the same bytes is left.
-    Raises CannotPublish, before anything is created, for an asset of that name with other bytes, for too many, and
-    for an immutable release.
+    Raises CannotPublish, before anything is created, for what may not be replaced, for too many assets, for an
+    immutable release, and for a tag that names another commit.
     """
-    with _telling(hub.place, hub.token):
-        release = _find(hub)
-        missing = _missing(hub, release, wanted) if release else list(wanted)
+    limit = retries.bound(sum(asset.size for asset in wanted), hub.bound.tell)
+    hub = Hub(hub.place, hub.repository, hub.token, limit)
+    with telling(hub.place, hub.token):
+        tagged, release = _is_tagged(hub), _find(hub)
+        to_send = exchange.missing(hub, release, wanted, wishes.existing) if release else []
         if release is None:
             signals.obey()
-            release = _create(hub)
-            missing = _missing(hub, release, wanted)  # another job may have been quicker
-        for asset in missing:
-            signals.obey()
-            upload(hub, release, asset)
-        _compare(hub, release, wanted, missing)
-        if release.draft and not draft:
-            signals.obey()
-            release = _publish(release)
-        sent = tuple(asset.name for asset in missing)
+            release = _create(hub, wishes, tagged=tagged)
+            to_send = exchange.missing(hub, release, wanted, wishes.existing)  # another job may have been quicker
+        try:
+            for asset, name in to_send:
+                signals.obey()
+                hub.bound.tell(f"{name}: sending {asset.size:,} bytes")
+                upload(hub, release, asset, name)
+            there = exchange.compare(hub, release, wanted, to_send)
+            exchange.settle(hub, release, wanted, there, wishes.existing)
+        except BaseException:
+            if not release.draft:
+                with signals.held():
+                    exchange.withdraw(hub, release, to_send)
+            raise
+        release = _finish(hub, release, wishes)
+        sent = tuple(asset.name for asset, _ in to_send)
         skipped = tuple(asset.name for asset in wanted if asset.name not in sent)
         return Attached(printable(release.html_url), release.draft, sent, skipped)
+
+
+def _is_tagged(hub: Hub) -> bool:
+    """Return whether the tag exists; raise CannotPublish where it names another commit than the one of the job.
+
+    Who downloads the models of a tag takes them for those of its commit.
+    """
+    tag, commits = hub.place.tag, hub.place.commits
+
+    def named() -> tuple[str, str]:
+        found = hub.repository.get_git_ref(f"tags/{tag}").object
+        return found.sha, found.type
+
+    try:
+        sha, kind = hub.ask(f"tag {tag}", named)
+    except github.UnknownObjectException:
+        return False
+    for _ in range(_MOST_TAGS):
+        if kind != "tag":
+            break
+        annotated = hub.ask(f"tag {tag}", partial(hub.repository.get_git_tag, sha))
+        sha, kind = annotated.object.sha, annotated.object.type
+    if commits and sha not in commits:
+        raise CannotPublish(
+            f"tag {tag} names commit {sha[:12]}, and these models are of {commits[-1][:12]}",
+            "run the workflow on the tag, check the tag out, or name another tag; nothing was created",
+        )
+    return True
 
 
 def _find(hub: Hub) -> GitRelease | None:
     """Return the release of the tag: a draft is found in the list only, and of several the oldest counts."""
     tag = hub.place.tag
     try:
-        return retries.insist(lambda: hub.repository.get_release(tag))
+        return hub.ask(f"release {tag}", lambda: hub.repository.get_release(tag))
     except github.UnknownObjectException:
-        found = [release for release in every(hub.repository.get_releases()) if release.tag_name == tag]
+        releases = every(hub, "the list of releases", hub.repository.get_releases())
+        found = [release for release in releases if release.tag_name == tag]
         return min(found, key=lambda release: release.id, default=None)
 
 
-def _missing(hub: Hub, release: GitRelease, wanted: Sequence[Asset]) -> list[Asset]:
-    """Return what the release lacks; remains of broken uploads do not count. Raises CannotPublish for a clash."""
-    there = held(release)
-    for asset in wanted:
-        if asset.name in there and not same(hub, there[asset.name], asset):
-            raise CannotPublish(
-                f"release {release.tag_name} holds another {asset.name}",
-                "delete it there if this one is right, or attach to another tag; nothing was uploaded",
-            )
-    missing = [asset for asset in wanted if asset.name not in there]
-    if missing and release.immutable and not release.draft:
-        raise CannotPublish(
-            f"release {release.tag_name} is published and immutable, nothing can be attached to it any more",
-            "run the action when the tag is pushed, it creates the release itself, or attach to a draft",
-        )
-    if len(there) + len(missing) > MOST_ASSETS:
-        raise CannotPublish(
-            f"release {release.tag_name} would hold {len(there) + len(missing):,} assets, and GitHub takes 1,000",
-            "attach to several releases; nothing was uploaded",
-        )
-    return missing
-
-
-def _create(hub: Hub) -> GitRelease:
+def _create(hub: Hub, wishes: Wishes, *, tagged: bool) -> GitRelease:
     """Create the draft; where other jobs do so at the same time, all of them go on with the oldest."""
-    tag = hub.place.tag
-    try:
-        made = hub.repository.create_git_release(
-            tag, name=tag, message="", draft=True, target_commitish=hub.place.commit or NotSet
+    tag, commits = hub.place.tag, hub.place.commits
+    target = commits[0] if commits and not tagged else NotSet
+
+    def create() -> GitRelease:
+        return hub.repository.create_git_release(
+            tag, name=tag, message="", draft=True, prerelease=wishes.prerelease, target_commitish=target
         )
-    except (github.GithubException, requests.RequestException) as error:
-        found = _find(hub)  # by another job, or by a request whose answer was lost
-        if found is None:
-            raise error from None
-        return found
+
+    for pause in (*retries.PAUSES, None):
+        try:
+            made = retries.within(hub.bound, f"release {tag}", create)
+            break
+        except (github.GithubException, requests.RequestException) as error:
+            found = _find(hub)  # by another job, or by a request whose answer was lost
+            if found is not None:
+                return found
+            retries.again(hub.bound, f"release {tag}: creating it", error, pause)
     first = _find(hub) or made
     if first.id != made.id:
-        made.delete_release()
+        with suppress(github.UnknownObjectException):
+            hub.ask(f"release {tag}: deleting the second draft", made.delete_release)
     return first
 
 
-def _compare(hub: Hub, release: GitRelease, wanted: Sequence[Asset], sent: Sequence[Asset]) -> None:
-    """Read the list of assets afresh; raise CannotPublish unless each of ours is there with our bytes.
+def _finish(hub: Hub, release: GitRelease, wishes: Wishes) -> GitRelease:
+    """Write the notes and publish a draft, as its author wrote it meanwhile, in one request if there is anything to do.
 
-    What this run sent and GitHub stored otherwise is removed: in a published release everybody could get it.
+    "legacy" lets GitHub find the latest release by version and date; of one that is published nothing is said.
     """
-    there = held(release)
-    for asset in wanted:
-        if asset.name not in there or not same(hub, there[asset.name], asset):
-            state = "is not complete" if asset.name not in there else "has other bytes than were sent"
-            if asset.name in there and asset in sent:
-                there[asset.name].delete_asset()
-            raise CannotPublish(
-                f"{asset.name} {state} in release {release.tag_name}",
-                "run the job again" + ("; the release stays a draft" if release.draft else ""),
-            )
-
-
-def _publish(release: GitRelease) -> GitRelease:
-    """Publish a draft as its author wrote it; "legacy" lets GitHub find the latest release by version and date."""
-    published = retries.insist(
-        lambda: release.update_release(
-            release.name or "",
-            release.body or "",
-            draft=False,
-            prerelease=release.prerelease,
-            make_latest="legacy",
-        )
+    tag, number = release.tag_name, release.id
+    now = hub.ask(f"release {tag}", lambda: hub.repository.get_release(number).complete())
+    body, draft = now.body or "", now.draft and wishes.draft
+    text = notes.merged(body, wishes.described) if wishes.described else body
+    if wishes.described and notes.BEGIN not in text:
+        hub.bound.tell(f"release {tag}: its notes are full, the table of what was stripped is left out")
+    prerelease = now.prerelease or (now.draft and wishes.prerelease)
+    if (text, draft, prerelease) == (body, now.draft, now.prerelease):
+        return now
+    signals.obey()
+    latest = "legacy" if now.draft and not draft else NotSet
+    done = hub.ask(
+        f"release {tag}: {'publishing' if now.draft and not draft else 'writing its notes'}",
+        lambda: now.update_release(now.name or "", text, draft=draft, prerelease=prerelease, make_latest=latest),
     )
-    if published.draft is not False:
-        raise CannotPublish(f"release {release.tag_name} is still a draft", "publish it by hand, everything is in it")
-    return published
-
-
-@contextmanager
-def _telling(place: Place, token: str) -> Iterator[None]:
-    """Turn what goes wrong with GitHub in the block into CannotPublish, one sentence without the token."""
-    try:
-        yield
-    except (github.GithubException, requests.RequestException, *_ODD) as error:
-        raise _sentence(error, place, _said(error).replace(token, "***")[:300]) from None
-
-
-def _sentence(error: Exception, place: Place, said: str) -> CannotPublish:
-    """Return what GitHub said as one sentence, with what to change in the workflow."""
-    status = error.status if isinstance(error, github.GithubException) else 0
-    if status == 401:
-        return CannotPublish(
-            f"GitHub does not accept the token for {place.repository} (401 {said})",
-            "leave the input token out, or give one that is valid",
-        )
-    if status == 403 and "rate limit" not in said.lower():
-        return CannotPublish(
-            f"the token may not write releases of {place.repository} (403 {said})",
-            "give the job `permissions: {contents: write}`; pull requests from forks never have it",
-        )
-    if status == 404:
-        return CannotPublish(
-            f"{place.repository} has no releases that this token can reach (404 {said})",
-            "give the job `permissions: {contents: write}`, and check the repository's name",
-        )
-    if status == 422:
-        return CannotPublish(f"GitHub refused release {place.tag} (422 {said})", "check the tag and its rules")
-    if status:
-        return CannotPublish(f"GitHub answered {status} {said}", "run the job again; a draft is completed then")
-    if isinstance(error, requests.RequestException):
-        return CannotPublish(f"GitHub cannot be reached at {place.api} ({said})", "run the job again")
-    return CannotPublish(
-        f"GitHub's answer at {place.api} makes no sense ({said})", "check GITHUB_API_URL, run it again"
-    )
-
-
-def _said(error: Exception) -> str:
-    """Return the API's own words; another error's class is all that is safe to show."""
-    if not isinstance(error, github.GithubException):
-        return type(error).__name__
-    data = error.data if isinstance(error.data, dict) else {}
-    parts = [str(data.get("message") or "no message")]
-    errors = data.get("errors")
-    for item in errors if isinstance(errors, list) else []:
-        words = item if isinstance(item, dict) else {"message": item}
-        parts.append(" ".join(str(words[key]) for key in ("field", "code", "message") if words.get(key)))
-    return ": ".join(part for part in parts if part)
+    if done.draft is not draft:
+        raise CannotPublish(f"release {tag} is still a draft", "publish it by hand, everything is in it")
+    return done

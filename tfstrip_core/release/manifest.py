@@ -15,6 +15,7 @@ from tfstrip_core import __version__
 from tfstrip_core.codecs import jsontext
 from tfstrip_core.errors import TfstripError, UsageError
 from tfstrip_core.inventory import Artifact, Finding, Inventory, Proof, Removed, StripResult
+from tfstrip_core.release.parts import join
 from tfstrip_core.rules import RULES, verdict
 
 SCHEMA = "tfstrip-manifest/1"
@@ -45,11 +46,16 @@ def _entry(artifact: Artifact) -> dict[str, Any]:
         "kept": [_found(finding) for finding in result.kept],
         "weights": _WEIGHTS[result.averaged],
         "proof": {"kept_tensors": result.proof.kept_tensors, "kept_bytes": result.proof.kept_bytes},
+        **({"parts": _parts(artifact), "join": join(artifact.name)} if artifact.parts else {}),
     }
 
 
 def _found(finding: Finding) -> dict[str, Any]:
     return {"rule": finding.rule, "subject": finding.subject, "bytes": finding.bytes}
+
+
+def _parts(artifact: Artifact) -> list[dict[str, Any]]:
+    return [{"path": part.name, "bytes": part.bytes, "sha256": part.sha256} for part in artifact.parts]
 
 
 def _by_rule(result: StripResult) -> list[dict[str, Any]]:

@@ -56,7 +56,7 @@ def _published(artifacts: Sequence[Artifact], url: str, draft: bool) -> Iterator
     yield "| --- | --- | --- |"
     for artifact in artifacts:
         load = _LOAD.get(artifact.result.inventory.format, "{name}").format(
-            name=artifact.name, bare=artifact.name.removesuffix(".tar.gz")
+            name=artifact.name, bare=artifact.inside or artifact.name
         )
         yield f"| {_name(artifact.name)} | `{artifact.sha256}` | {_name(load)} |"
     yield ""
