@@ -25,6 +25,7 @@ SOURCES = "\n".join(f"models/{name}" for name in MODELS)
 @pytest.fixture
 def hub() -> Iterator[GitHub]:
     with GitHub() as server:
+        server.branches["main"] = COMMIT  # of which all that these jobs made is
         yield server
         assert server.unknown == []
 
@@ -71,6 +72,19 @@ def entry(part: str) -> tuple[dict, dict]:
 
 def write(part: str, value: dict) -> None:
     Path(part, "manifest.json").write_text(json.dumps(value, indent=1) + "\n")
+
+
+def test_names_and_parts_are_of_the_job_that_publishes(work: Path, hub: GitHub) -> None:
+    """As one job alone would have called and cut them; joined they are the files of the earlier jobs."""
+    step = run(hub, artifacts="parts", models=SOURCES, tag="v1", asset_name="{stem}-{tag}{ext}", max_part_size="20000")
+    assert step.code == 0, step.stdout + step.stderr
+    held = stored(hub)
+    for name in MODELS:
+        whole, called = Path("whole", name).read_bytes(), "-v1.".join(name.split("."))
+        parts = sorted(part for part in held if part.startswith(f"{called}.part-"))
+        assert (called in held) == (len(whole) <= 20_000)
+        assert b"".join(held[part] for part in parts or [called]) == whole
+    assert any(".part-002-of-" in name for name in held)
 
 
 def test_what_many_jobs_made_is_what_one_would_have_made(work: Path, hub: GitHub) -> None:

@@ -11,7 +11,7 @@ from typing import Any
 import pytest
 from action_run import COMMIT, run
 from conftest import one
-from jsonschema import Draft202012Validator
+from jsonschema import Draft202012Validator, ValidationError
 from saved_made import Made
 
 import tfstrip_core
@@ -53,6 +53,21 @@ def made(commit: str = COMMIT) -> list[Artifact]:
     return list(artifacts.make(jobs, "dist", commit=commit).artifacts)
 
 
+def test_an_artifact_in_parts_says_so(work: Path) -> None:
+    """Names, sizes and digests of the parts, and the line that joins them, as the schema has it."""
+    jobs = artifacts.plan(artifacts.survey(["models/a.keras"], "dist"))
+    artifacts.make(jobs, "dist", form=artifacts.Form(part_size=10_000))
+    (entry,) = said()["artifacts"]
+    CHECK.validate(said())
+    assert set(entry) == dict(described(SCHEMA))["artifact"]
+    assert sum(part["bytes"] for part in entry["parts"]) == entry["bytes"]
+    for part in entry["parts"]:
+        assert Path("dist", part["path"]).stat().st_size == part["bytes"] <= 10_000
+    del entry["parts"][1:]
+    with pytest.raises(ValidationError):
+        CHECK.validate({**said(), "artifacts": [entry]})
+
+
 def said() -> dict[str, Any]:
     value: dict[str, Any] = json.loads(Path("dist/manifest.json").read_text())
     return value
@@ -82,7 +97,7 @@ def test_every_kind_of_artifact_is_valid_and_every_key_described(work: Path) -> 
     keys = dict(described(SCHEMA))
     assert set(value) == keys[""]
     for entry in entries.values():
-        assert set(entry) == keys["artifact"]
+        assert set(entry) == keys["artifact"] - {"parts", "join"}
         for item in (*entry["findings"], *entry["removed"], *entry["kept"]):
             assert set(item) == keys["finding"]
     assert {item["rule"] for item in entries["a.keras"]["findings"]} == {"TFS101", "TFS201"}
