@@ -47,6 +47,21 @@ class Tree:
     groups: frozenset[str]
 
 
+def names(fid: h5f.FileID) -> list[str]:
+    """Return the names of all links of the file, whatever they lead to, up to a million; nothing is judged."""
+    found: list[str] = []
+
+    def visit(raw: bytes) -> bool | None:
+        """Note one name; anything but None ends the visit."""
+        found.append(raw.decode("utf-8", "surrogateescape"))
+        return True if len(found) >= MAX_OBJECTS else None
+
+    with damage():
+        root = h5g.open(fid, b"/")
+        root.links.visit(visit)
+    return found
+
+
 def scan(fid: h5f.FileID) -> Tree:
     """List every group and dataset of the file, reading metadata only.
 

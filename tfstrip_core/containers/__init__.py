@@ -64,7 +64,7 @@ _MODULES = {
 UNSUPPORTED = {
     "tflite": ("a TFLite model", "convert it from a stripped model"),
     "tfjs": ("a TensorFlow.js model", "convert it from a stripped model"),
-    "orbax": ("an Orbax checkpoint", "save the model as .keras or .h5 and strip that"),
+    "orbax": ("an Orbax checkpoint", "restore the model from it in Keras, save that as .keras and strip it"),
 }
 
 _HDF5_MAGIC = b"\x89HDF\r\n\x1a\n"

@@ -45,15 +45,23 @@ def settle(inventory: Inventory, parts: Contents, also: Collection[str]) -> Iter
         elif finding.rule == "TFS106":
             yield replace(finding, message=_DIFFERS)
         elif needs_values(finding, also):
-            alike = _alike(finding, inventory, parts)
-            sizes = {tensor.name: tensor.bytes for tensor in inventory.tensors}
-            rest = tuple(name for name in finding.tensors if name not in alike)
-            yield replace(finding, tensors=rest, bytes=sum(sizes[name] for name in rest))
-            if alike:
-                total = sum(sizes[name] for name in alike)
-                yield replace(finding, rule="TFS106", tensors=tuple(sorted(alike)), bytes=total, message=_ALIKE)
+            yield from _sampled(finding, inventory, parts)
         else:
             yield finding
+
+
+def _sampled(finding: Finding, inventory: Inventory, parts: Contents) -> Iterator[Finding]:
+    alike = _alike(finding, inventory, parts)
+    sizes = {tensor.name: tensor.bytes for tensor in inventory.tensors}
+    total = sum(sizes[name] for name in alike)
+    averages = replace(finding, rule="TFS106", tensors=tuple(sorted(alike)), bytes=total, message=_ALIKE)
+    if not alike or _applied(averages, inventory, parts):
+        yield finding
+        return
+    yield replace(
+        finding, tensors=tuple(name for name in finding.tensors if name not in alike), bytes=finding.bytes - total
+    )
+    yield averages
 
 
 def _applied(finding: Finding, inventory: Inventory, parts: Contents) -> bool:

@@ -16,6 +16,7 @@ _LOAD = {
     "keras-zip": 'keras.models.load_model("{name}")',
     "keras-hdf5": 'keras.models.load_model("{name}", compile=False)',
     "keras-hdf5-weights": 'model.load_weights("{name}")',
+    "keras-weights": 'model.load_weights("{name}")',
     "tf-checkpoint": 'tf.train.Checkpoint(model=model).restore("{bare}") after unpacking',
     "tf-checkpoint-names": 'tf.train.load_checkpoint("{bare}") after unpacking',
     "tf-checkpoint-v1": 'tf.train.load_checkpoint("{bare}")',

@@ -1,4 +1,4 @@
-"""Legacy Keras HDF5: whole models (Keras 1 to 3) and by-name weights, whatever the file is called.
+"""Keras's HDF5 files, whatever they are called: legacy whole models (Keras 1 to 3), weights by name or object path.
 
 The root child `optimizer_weights` beside `model_weights` is the optimizer; a layer of that name lies under
 `model_weights`, never at the root. `training_config` stays unless asked: without it every load warns.
@@ -14,13 +14,21 @@ from typing import Any, BinaryIO
 
 from tfstrip_core import rules
 from tfstrip_core.codecs import hdf5, hdf5_open, jsontext
-from tfstrip_core.codecs.hdf5 import Tree
-from tfstrip_core.containers.keras import averages, hdf5_parts, keras_config, optimizer_groups
-from tfstrip_core.errors import NotAModel, Refused, Unsupported
+from tfstrip_core.codecs.hdf5 import Dataset, Tree
+from tfstrip_core.containers.keras import (
+    averages,
+    hdf5_parts,
+    keras_config,
+    object_paths,
+    optimizer_groups,
+    weights_tree,
+)
+from tfstrip_core.errors import NotAModel, Refused
 from tfstrip_core.inventory import INFERENCE, Contents, Finding, Inventory, Plan, Scope
 
 WHOLE = "keras-hdf5"
 WEIGHTS = "keras-hdf5-weights"
+OBJECTS = "keras-weights"
 
 
 @dataclass(frozen=True, slots=True)
@@ -45,9 +53,11 @@ def _read(file: BinaryIO, fid: Any) -> _Model:
     names = set(hdf5.attribute_names(root))
     with hdf5_open.damage():
         children = {raw.decode("utf-8", "replace") for raw in root}
-    format_ = _recognise(names, children)
+    format_ = _recognise(fid, names, children)
     tree = hdf5.scan(fid)
     _check_kinds(tree, format_)
+    if format_ == OBJECTS:
+        return _Model(file, fid, tree, format_, weights_tree.writer(object_paths.paths(tree).tree), None, None)
     holder = hdf5.open_object(fid, "model_weights") if format_ == WHOLE else root
     version = hdf5.attribute(root, "keras_version") or hdf5.attribute(holder, "keras_version")
     backend = hdf5.attribute(root, "backend") or hdf5.attribute(holder, "backend")
@@ -57,16 +67,19 @@ def _read(file: BinaryIO, fid: Any) -> _Model:
     )
 
 
-def _recognise(attributes: set[str], children: set[str]) -> str:
-    """Tell the forms apart by what lies at the root, before anything is judged hostile."""
+def _recognise(fid: Any, attributes: set[str], children: set[str]) -> str:
+    """Tell the forms apart by names alone, before anything is judged hostile."""
+    if attributes & {"layer_names", "layer_names0"}:
+        return WHOLE if "model_weights" in children else WEIGHTS
+    # An object path may be called model_weights too, by a model's attribute.
+    if (
+        "model_config" not in attributes
+        and weights_tree.may_be(children)
+        and weights_tree.is_object_tree(hdf5.names(fid))
+    ):
+        return OBJECTS
     if "model_weights" in children:
         return WHOLE
-    if attributes & {"layer_names", "layer_names0"}:
-        return WEIGHTS
-    if "vars" in children or "_layer_checkpoint_dependencies" in children:
-        raise Unsupported(
-            "this is a Keras .weights.h5 file, which tfstrip does not read yet", "strip the .keras file of this model"
-        )
     raise NotAModel("the HDF5 file holds no Keras model", "nothing to do")
 
 
@@ -101,6 +114,9 @@ def inventory(path: str, _scope: Scope = INFERENCE) -> Inventory:
 
 
 def _findings(model: _Model, size: int) -> Iterator[Finding]:
+    if model.format == OBJECTS:
+        paths = object_paths.paths(model.tree)
+        yield from map(paths.in_file, weights_tree.findings(paths.tree, paths.titles(model.fid)))
     if model.format == WHOLE:
         yield from _optimizer(model)
         if model.training is not None:
@@ -115,6 +131,8 @@ def _findings(model: _Model, size: int) -> Iterator[Finding]:
 def _optimizer(model: _Model) -> Iterator[Finding]:
     root = "optimizer_weights"
     state = [d for name, d in model.tree.datasets.items() if name.startswith(f"{root}/")]
+    beside = _beside(model, root)
+    state += beside
     if root in model.tree.datasets:
         raise Refused("the HDF5 file's optimizer_weights is no group", "do not load this file")
     if root not in model.tree.groups:
@@ -126,10 +144,23 @@ def _optimizer(model: _Model) -> Iterator[Finding]:
         sum(dataset.bytes for dataset in state),
         optimizer_groups.state(slots, len(state) - slots),
         tensors=tuple(dataset.name for dataset in state),
-        roots=(root,),
+        roots=(root, *(dataset.name for dataset in beside)),
         opaque=keras_config.is_opaque(model.training),
     )
     yield from averages.split_by_name(whole, model.tree, keras_config.uses_averages(model.training))
+
+
+def _beside(model: _Model, root: str) -> list[Dataset]:
+    """Return the optimizer's datasets at the root of the file: Keras 2.0 on Theano names one `/iterations`.
+
+    Nothing but the optimizer's own list of names says so, and no loader looks for a weight there.
+    """
+    candidates = {f"/{name}": dataset for name, dataset in model.tree.datasets.items() if "/" not in name}
+    if not candidates or root not in model.tree.groups:
+        return []
+    listed = hdf5.attribute(hdf5.open_object(model.fid, root), "weight_names")
+    names = dict.fromkeys(listed) if isinstance(listed, list) else ()
+    return [candidates[name] for name in names if name in candidates]
 
 
 @contextmanager

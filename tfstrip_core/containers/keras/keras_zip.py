@@ -19,7 +19,7 @@ from tfstrip_core.codecs import zip as archive
 from tfstrip_core.codecs.hdf5 import Tree
 from tfstrip_core.codecs.window import Window
 from tfstrip_core.codecs.window import blocks as file_blocks
-from tfstrip_core.containers.keras import averages, hdf5_parts, keras_config, optimizer_groups
+from tfstrip_core.containers.keras import averages, hdf5_parts, keras_config, object_paths, optimizer_groups
 from tfstrip_core.errors import NotAModel, Refused, Unreadable, Unsupported
 from tfstrip_core.inventory import INFERENCE, Contents, Finding, Inventory, Key, Part, Plan, Scope
 
@@ -50,7 +50,8 @@ def _open(path: str) -> Iterator[_Model]:
         by_name = {member.name: member for member in members}
         if "model.weights.npz" in by_name:
             raise Unsupported(
-                "its weights are a pickled .npz, which tfstrip never loads", "save the model as .keras again"
+                "its weights are a pickled .npz, which tfstrip never loads",
+                "if you trust the file, load it in Keras and save it again: model.save writes the weights as HDF5",
             )
         missing = [name for name in (CONFIG, WEIGHTS) if name not in by_name]
         if len(missing) == 2 or (missing and not _version(file, by_name.get(METADATA))):
@@ -110,14 +111,12 @@ def inventory(path: str, _scope: Scope = INFERENCE) -> Inventory:
 
 
 def _findings(model: _Model) -> Iterator[Finding]:
-    def title(path: str) -> str:
-        name = hdf5.attribute(hdf5.open_object(model.fid, f"{path}/vars"), "name")
-        return name if isinstance(name, str) else ""
-
-    for finding in optimizer_groups.optimizer_findings(model.tree, model.config, title):
-        yield from averages.split_by_config(finding, model.tree, model.config)
+    paths = object_paths.paths(model.tree)
+    for finding in optimizer_groups.optimizer_findings(paths.tree, model.config, paths.titles(model.fid)):
+        for part in averages.split_by_config(finding, paths.tree, model.config):
+            yield paths.in_file(part)
     if model.version.startswith("2."):
-        yield from optimizer_groups.metric_findings(model.tree, model.config)
+        yield from map(paths.in_file, optimizer_groups.metric_findings(paths.tree, model.config))
     entries = list(keras_config.entries(model.config))
     for pointer, _ in keras_config.compiled(entries):
         yield Finding("TFS201", f"{CONFIG}#{pointer}", 0, "loss, metrics and optimizer settings of compile()")

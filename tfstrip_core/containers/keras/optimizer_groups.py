@@ -77,16 +77,20 @@ def optimizer_findings(tree: Tree, config: object, title: Callable[[str], str]) 
 
     `title(path)` reads the `name` attribute of `path/vars` (Keras 3.6 and later write it), "" if absent.
     """
+    yield from findings(tree, sorted(path for path in tree.groups if _is_compiled_models(path, config)), title)
+
+
+def findings(tree: Tree, owned: list[str], title: Callable[[str], str]) -> Iterator[Finding]:
+    """Yield TFS101, TFS107 and TFS108 for a tree in which the paths `owned` are optimizers of compiled models."""
     found = groups(tree)
-    owned = sorted(path for path in tree.groups if _is_compiled_models(path, config))
     for path in owned:
         yield from _of_compiled_model(path, tree, found)
     free = {path: group for path, group in found.items() if not any(f"{path}/".startswith(f"{own}/") for own in owned)}
     shapes = _weight_shapes(tree, found)
     for path in sorted(free):
-        if any(path != other and _is_member(other, path) for other in free):
+        if any(path != other and is_member(other, path) for other in free):
             continue
-        members = [group for group in free.values() if _is_member(path, group.path)]
+        members = [group for group in free.values() if is_member(path, group.path)]
         state = [dataset for group in members for dataset in group.datasets]
         if _is_supported(members, shapes, title):
             yield _finding("TFS107", path, state, "has the form of an optimizer and its name or place says so too")
@@ -96,7 +100,7 @@ def optimizer_findings(tree: Tree, config: object, title: Callable[[str], str]) 
 
 def _of_compiled_model(path: str, tree: Tree, found: dict[str, Group]) -> Iterator[Finding]:
     """Yield TFS101 for what has an optimizer's form in a compiled model's optimizer, TFS107 for the rest in it."""
-    members = [group for group in found.values() if _is_member(path, group.path)]
+    members = [group for group in found.values() if is_member(path, group.path)]
     proven = [dataset for group in members for dataset in group.datasets]
     sure = {dataset.name for dataset in proven}
     rest = [d for name, d in tree.datasets.items() if name.startswith(f"{path}/") and name not in sure]
@@ -107,7 +111,8 @@ def _of_compiled_model(path: str, tree: Tree, found: dict[str, Group]) -> Iterat
         yield _finding("TFS107", f"{path}/{place}", inside, "lies inside the optimizer and may be the model's")
 
 
-def _is_member(root: str, path: str) -> bool:
+def is_member(root: str, path: str) -> bool:
+    """Return whether `path` is the optimizer at `root` or one that it wraps."""
     return path.startswith(root) and _INNER.fullmatch(path[len(root) :]) is not None
 
 
@@ -134,8 +139,13 @@ def _is_supported(members: list[Group], shapes: set[tuple[int, ...]], title: Cal
         return False
     # Names may raise a suspicion, never prove one: `g_optimizer`, `optimizers/sgd`, or the name Keras 3.6 keeps.
     words = {word for group in members for word in (*group.path.split("/"), title(group.path))}
-    plain = {re.sub(r"_\d+$", "", word).replace("_", "").lower() for word in words}
-    return any(word in keras_config.OPTIMIZERS or word.endswith("optimizer") for word in plain)
+    return any(is_optimizers_name(word) for word in words)
+
+
+def is_optimizers_name(word: str) -> bool:
+    """Return whether an object is called as Keras calls an optimizer: its class in snake case, perhaps numbered."""
+    plain = re.sub(r"_\d+$", "", word).replace("_", "").lower()
+    return plain in keras_config.OPTIMIZERS or plain.endswith("optimizer")
 
 
 def state(slots: int, scalars: int) -> str:
@@ -164,7 +174,17 @@ def _finding(rule: str, path: str, datasets: list[Dataset], message: str) -> Fin
 
 
 def metric_findings(tree: Tree, config: object) -> Iterator[Finding]:
-    """Yield TFS102 for the `metrics` of the root model and of nested models, as Keras 2.12 to 2.15 write them.
+    """Yield TFS102 for the `metrics` of the root model and of nested models, as Keras 2.12 to 2.15 write them."""
+
+    def is_model(path: str) -> bool:
+        entry = keras_config.owner(config, path)
+        return entry is not None and (not path or bool(keras_config.layers(entry)))
+
+    yield from metric_lists(tree, is_model)
+
+
+def metric_lists(tree: Tree, is_model: Callable[[str], bool]) -> Iterator[Finding]:
+    """Yield TFS102 for the `metrics` of each path that `is_model`, as Keras 2.12 to 2.15 write them.
 
     There `metrics` is a property of every model and its group by construction the list of metrics; still it goes
     only where all that lies in it looks like accumulators: floating-point, of at most two dimensions.
@@ -172,8 +192,6 @@ def metric_findings(tree: Tree, config: object) -> Iterator[Finding]:
     held = variables(tree)
     lists = {path.rpartition("/")[0] for path in held if path.rpartition("/")[0].rpartition("/")[2] == "metrics"}
     for path in sorted(lists):
-        head = path.rpartition("/")[0]
-        entry = keras_config.owner(config, head)
         below = [dataset for name, dataset in tree.datasets.items() if name.startswith(f"{path}/")]
         regular = all(
             re.fullmatch(r"/[^/]+/vars/\d+", dataset.name[len(path) :])
@@ -181,5 +199,5 @@ def metric_findings(tree: Tree, config: object) -> Iterator[Finding]:
             and len(dataset.shape) <= 2
             for dataset in below
         )
-        if entry is not None and (not head or keras_config.layers(entry)) and regular:
+        if regular and is_model(path.rpartition("/")[0]):
             yield _finding("TFS102", path, below, f"{len(below)} accumulators of metrics")

@@ -1,0 +1,115 @@
+"""What Keras's `save_weights` writes since 2.12 (`.weights.h5`): the object tree of a `.keras` file, and no config.
+
+Nothing in such a file says that a model was compiled. That `optimizer` of a model is one is proven by the form of its
+state together with what Keras itself called it (3.6 and later write that) or with slots that mirror many weights.
+"""
+
+from __future__ import annotations
+
+import re
+from collections import Counter, defaultdict
+from collections.abc import Callable, Iterable, Iterator
+from dataclasses import replace
+
+from tfstrip_core.codecs.hdf5 import Dataset, Tree
+from tfstrip_core.containers.keras import optimizer_groups
+from tfstrip_core.containers.keras.optimizer_groups import LAYER_LISTS, Group
+from tfstrip_core.inventory import Finding
+
+# The most slots per weight that any optimizer keeps: Adam's two, amsgrad's, an average, an accumulator of gradients.
+_MOST = 5
+# A layer may look like an optimizer and have an array of a weight's shape, perhaps two; not four that mirror weights.
+_ENOUGH = 4
+
+
+def may_be(children: Iterable[str]) -> bool:
+    """Return whether a file whose root has these children is worth a look at all its names."""
+    return any(name == "vars" or _is_listed(name) for name in children)
+
+
+def is_object_tree(names: Iterable[str]) -> bool:
+    """Return whether a file with links of these names holds variables by object paths as Keras writes them.
+
+    That is `P/vars/0..n-1` for an object P, beside `vars` at the root, or in one of Keras's lists of layers where the
+    root has none. A scientific file may well have a group `vars`, or `layers`.
+    """
+    owners: dict[str, set[str]] = defaultdict(set)
+    rooted = False
+    for name in names:
+        rooted |= name == "vars"
+        path, found, variable = f"/{name}".rpartition("/vars/")
+        if found:
+            owners[path[1:]].add(variable)
+    numbered = [path for path, held in owners.items() if held == {str(place) for place in range(len(held))}]
+    if rooted:
+        return bool(numbered) or any(_is_listed(path) for path in owners)
+    return any(_is_listed(path) for path in numbered)
+
+
+def _is_listed(path: str) -> bool:
+    return re.split(r"[/\\]", path)[0] in LAYER_LISTS
+
+
+def writer(tree: Tree) -> str:
+    """Return what is known of the Keras that wrote a tree: only Keras 2 keeps `metrics`, a property of every model."""
+    return "Keras 2" if {"metrics", "_layer_checkpoint_dependencies"} & tree.groups else "Keras"
+
+
+def findings(tree: Tree, title: Callable[[str], str]) -> Iterator[Finding]:
+    """Yield TFS101, TFS102, TFS107 and TFS108 for a tree without any config.
+
+    `title(path)` reads the `name` attribute of `path/vars`, "" if absent. What is found of optimizers is opaque:
+    SGD that averages weights has the very slots of SGD with momentum, and only their values tell the two apart.
+    """
+    found = optimizer_groups.groups(tree)
+    state = {dataset.name for group in found.values() for dataset in group.datasets}
+    weights = Counter(d.shape for name, d in tree.datasets.items() if d.shape and name not in state and _is_real(d))
+    owned = sorted(path for path in found if _is_models(tree, path) and _is_proven(path, found, title, weights))
+    for finding in optimizer_groups.findings(tree, owned, title):
+        yield replace(finding, opaque=True)
+    if writer(tree) == "Keras 2":
+        yield from optimizer_groups.metric_lists(tree, lambda path: _is_model(tree, path) and _are_metrics(tree, path))
+
+
+def _is_models(tree: Tree, path: str) -> bool:
+    """Return whether `path` is where a model keeps its optimizer."""
+    head, _, last = path.rpartition("/")
+    return last == "optimizer" and _is_model(tree, head)
+
+
+def _is_model(tree: Tree, path: str) -> bool:
+    """Return whether the object at `path` is a model: the root, or an object with a list of layers of its own."""
+    return not path or any(f"{path}/{name}" in tree.groups for name in LAYER_LISTS)
+
+
+def _is_proven(
+    path: str, found: dict[str, Group], title: Callable[[str], str], weights: Counter[tuple[int, ...]]
+) -> bool:
+    if optimizer_groups.is_optimizers_name(title(path)):
+        return True
+    return any(_mirrors(group, weights) for group in found.values() if optimizer_groups.is_member(path, group.path))
+
+
+def _mirrors(group: Group, weights: Counter[tuple[int, ...]]) -> bool:
+    """Return whether a group's slots are the same number of arrays, none of another shape, for each of some weights."""
+    slots = Counter(slot.shape for slot in group.slots if slot.shape and _is_real(slot))
+    if slots.total() < _ENOUGH or slots.total() != sum(1 for slot in group.slots if slot.shape):
+        return False
+    return any(
+        all(count % each == 0 and count // each <= weights[shape] for shape, count in slots.items())
+        for each in range(1, _MOST + 1)
+    )
+
+
+def _is_real(dataset: Dataset) -> bool:
+    return dataset.dtype.startswith(("float", "bfloat"))
+
+
+def _are_metrics(tree: Tree, path: str) -> bool:
+    """Return whether every member of `path`/metrics keeps what metrics do: vectors, or one square matrix."""
+    for owner, held in optimizer_groups.variables(tree).items():
+        if owner.startswith(f"{path}/metrics/".lstrip("/")):
+            wide = [dataset.shape for dataset in held if len(dataset.shape) > 1]
+            if wide and (len(held) > 1 or len(set(wide[0])) > 1):
+                return False
+    return True
