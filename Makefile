@@ -55,7 +55,7 @@ bench: $(VENV)/.test
 	$(BIN)/python benchmarks/run.py
 
 crashes: $(VENV)/.test
-	TFSTRIP_CRASH_STEP=1 $(BIN)/pytest tests/test_journal.py tests/test_saved_place.py tests/test_saved_target.py -k at_any_line
+	TFSTRIP_CRASH_STEP=1 $(BIN)/pytest tests/test_journal.py tests/test_saved_place.py tests/test_saved_target.py tests/test_keras_place.py -k at_any_line
 
 fuzz: $(VENV)/.test
 	$(BIN)/python tests/fuzz.py

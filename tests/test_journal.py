@@ -34,7 +34,7 @@ KILLED = """
 import json, os, shutil, sys
 from tfstrip_core import cli
 from tfstrip_core.containers.checkpoints import checkpoint
-from tfstrip_core.containers.keras import keras_zip
+from tfstrip_core.containers.keras import keras_directory, keras_shards, keras_zip
 from tfstrip_core.containers.saved import saved_model
 from tfstrip_core.reports import document, text
 said = json.load(sys.stdin)

@@ -22,7 +22,7 @@ HOOK = {
     "tfstrip_core.beside",
     "tfstrip_core.containers",
     "tfstrip_core.codecs",
-    "tfstrip_core.codecs.saved_layout",
+    "tfstrip_core.codecs.layouts",
 }
 
 

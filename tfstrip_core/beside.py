@@ -20,9 +20,9 @@ _NAMED = 3  # so many of several are named in a sentence
 
 
 class Beside:
-    """What a folder's listing says of the checkpoints in it: `workshops` of strips, `data` files by checkpoint."""
+    """What a folder's listing says of the models in it: `workshops` of strips, `data` files by checkpoint, `shards`."""
 
-    __slots__ = ("data", "workshops")
+    __slots__ = ("data", "shards", "workshops")
 
     def __init__(self, folder: str) -> None:
         try:
@@ -31,10 +31,14 @@ class Beside:
             names = []
         self.workshops = [name for name in names if name.startswith(WORKSHOP)]
         self.data: dict[str, list[str]] = {}
+        self.shards: dict[str, list[str]] = {}
         for name in names:
             base = of_data_file(name)
             if base is not None:
                 self.data.setdefault(base, []).append(name)
+            base = of_shard(name)
+            if base is not None:
+                self.shards.setdefault(base, []).append(name)
 
 
 class Listed(dict[str, Beside]):
@@ -107,6 +111,13 @@ def of_data_file(name: str) -> str | None:
     return base if whole else None
 
 
+def of_shard(name: str) -> str | None:
+    """Return the name of the sharded weights of which a file called `name` is one, if that is one."""
+    base, mark, number = name.removesuffix(".weights.h5").rpartition("_")
+    whole = mark and name.endswith(".weights.h5") and len(number) >= 5 and number.isascii() and number.isdigit()
+    return base if whole else None
+
+
 def is_half_replaced(folder: str, base: str, listed: Listed) -> bool:
     """Return whether an interrupted strip left something to do to the checkpoint `base`."""
     for name in listed[folder].workshops:
@@ -122,11 +133,16 @@ def left_over(folder: str, base: str, listed: Listed) -> tuple[str, ...]:
     names = listed[folder].data.get(base, [])
     if all(name.endswith(f"-of-{len(names):05d}") for name in names):
         return ()
-    prefix = os.path.join(folder, base)
+    return unused(containers.CHECKPOINT, os.path.join(folder, base), names, "index")
+
+
+def unused(kind: str, path: str, names: Sequence[str], what: str) -> tuple[str, ...]:
+    """Return what to say of files that are called like the model's, and that its index or map (`what`) does not use."""
+    base = os.path.basename(path)
     try:
-        used = {base + ending for ending in containers.container(containers.CHECKPOINT).endings(prefix)}
+        used = {base + ending for ending in containers.container(kind).endings(path)}
     except (TfstripError, OSError):
         return ()  # whoever reads it will say so
     left = [name for name in names if name not in used]
     verb = "is no part of it and stays as it is" if len(left) == 1 else "are no part of it and stay as they are"
-    return (f"its index does not use {some(left)}, which {verb}",) if left else ()
+    return (f"its {what} does not use {some(left)}, which {verb}",) if left else ()

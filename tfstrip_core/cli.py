@@ -206,7 +206,7 @@ def _strip(arguments: argparse.Namespace) -> int:
     for line in text.strip_notices(result):
         say(line)
     if result.changed and arguments.in_place:
-        for line in text.replaced(old, in_git, replaced(source)):
+        for line in text.replaced(old, in_git, replaced(result.target)):
             say(f"{printable(source)}: {line}")
     return 0
 

@@ -10,7 +10,6 @@ import stat
 
 from tfstrip_core import beside, containers
 from tfstrip_core.beside import Listed
-from tfstrip_core.codecs import saved_layout
 from tfstrip_core.errors import NotAModel, Pointer, Refused, TfstripError, Unreadable, Unsupported
 
 TYPE_CHECKING = False
@@ -19,7 +18,14 @@ if TYPE_CHECKING:
 
 
 # What has several files that each name it.
-_SEVERAL = (containers.CHECKPOINT, containers.TABLE, containers.SAVED_MODEL, containers.POINTER)
+_SEVERAL = (
+    containers.CHECKPOINT,
+    containers.TABLE,
+    containers.SAVED_MODEL,
+    containers.KERAS_DIRECTORY,
+    containers.KERAS_SHARDS,
+    containers.POINTER,
+)
 
 
 class Found:
@@ -111,7 +117,7 @@ def discover(paths: Iterable[str]) -> Iterator[Found]:
     """Yield what each path names: itself, or for a directory that is no model every model below it.
 
     A directory is walked in sorted order, without .git and without following symlinks; what is no model in it is
-    left out, and a directory without any model is one candidate of kind "". A SavedModel may hold others.
+    left out, and a directory without any model is one candidate of kind "". A directory that is one may hold others.
     """
     seen: set[str] = set()  # one checkpoint may be named by each of its files
     listed = Listed()
@@ -121,7 +127,7 @@ def discover(paths: Iterable[str]) -> Iterator[Found]:
         else:
             several = _of_state_file(path, listed)[0] or [look(path, listed)]
             several += [twin for found in several for twin in _twins(found, listed)]
-            if several[0].kind == containers.SAVED_MODEL and os.path.isdir(path):
+            if containers.layout(several[0].kind) and os.path.isdir(path):
                 several += _walk(path, listed)
         for found in several:
             once = os.path.normpath(f"{found.file}.index" if found.kind == containers.CHECKPOINT else found.path)
@@ -132,7 +138,7 @@ def discover(paths: Iterable[str]) -> Iterator[Found]:
 
 def _is_plain_directory(path: str) -> bool:
     try:
-        return os.path.isdir(path) and not _kind_of_directory(_files(path))
+        return os.path.isdir(path) and not containers.recognise_directory(path, _files(path))
     except (OSError, ValueError):
         return False  # look says why it cannot be read
 
@@ -147,7 +153,7 @@ def look(path: str, listed: Listed | None = None) -> Found:
     listed = Listed() if listed is None else listed
     try:
         if os.path.isdir(path):
-            kind = _kind_of_directory(_files(path))
+            kind = containers.recognise_directory(path, _files(path))
             return _directory(path, kind, listed) if kind else Found(path, "", error=_no_single_model(path, listed))
         if not os.path.lexists(path) and os.path.isfile(f"{path}.index"):
             return _look_into(f"{path}.index", listed)
@@ -189,9 +195,9 @@ def _no_single_model(path: str, listed: Listed) -> Unsupported:
 
 def _look_into(path: str, listed: Listed) -> Found:
     """Return what a regular file is."""
-    top = saved_layout.owner(path)
-    if top is not None:
-        return _directory(top, containers.SAVED_MODEL, listed)
+    whole = _whole(path, listed) or _of_shard(path, listed)
+    if whole:
+        return whole
     try:
         kind = containers.recognise(path)
     except OSError as error:
@@ -199,6 +205,8 @@ def _look_into(path: str, listed: Listed) -> Found:
         if base != path and os.path.basename(base) in listed[os.path.dirname(path)].data:
             return Found(base, containers.CHECKPOINT, file=base, error=_unreadable(error))
         return Found(path, "", error=_unreadable(error))
+    if kind == containers.KERAS_SHARDS:
+        return _shards(path, listed)
     if kind == containers.TABLE and path.endswith(".index"):
         return _checkpoint(path.removesuffix(".index"), listed)
     prefix = _prefix_of(path)
@@ -215,12 +223,51 @@ def _look_into(path: str, listed: Listed) -> Found:
 
 def _by_what_is_beside(path: str, kind: str, listed: Listed) -> Found:
     """Return what a file is whose own bytes are no model's: an asset, a pointer, a damaged file, or nothing."""
-    top = saved_layout.owner(path, assets=True)
-    if top is not None:
-        return _directory(top, containers.SAVED_MODEL, listed)
+    whole = _whole(path, listed, assets=True)
+    if whole:
+        return whole
     if kind == containers.POINTER:
         return _follow(path)
     return _damaged(path, kind, listed) or Found(path, "")
+
+
+def _whole(path: str, listed: Listed, *, assets: bool = False) -> Found | None:
+    """Return the directory that is a model and that the file is of, by its name, or with `assets` as one of them."""
+    for kind, layout in containers.LAYOUTS.items():
+        top = layout.place(path, assets=assets)
+        if top is not None and containers.recognise_directory(top) == kind:
+            return _directory(top, kind, listed)
+    return None
+
+
+def _of_shard(path: str, listed: Listed) -> Found | None:
+    """Return the sharded weights that a file belongs to by its name."""
+    folder, name = os.path.split(path)
+    base = beside.of_shard(name)
+    if base is None:
+        return None
+    named = os.path.join(folder, base + containers.map_ending(containers.KERAS_SHARDS))
+    try:
+        there = os.path.isfile(named) and containers.recognise(named) == containers.KERAS_SHARDS
+    except OSError:
+        return None
+    return _shards(named, listed) if there else None
+
+
+def _shards(path: str, listed: Listed) -> Found:
+    """Return the sharded weights whose map is at `path`."""
+    folder, name = os.path.split(path)
+    ending = containers.map_ending(containers.KERAS_SHARDS)
+    if not name.endswith(ending):
+        cause = f"it maps the files of Keras weights, and is not called NAME{ending}"
+        error = Unreadable(cause, "call it so, with the NAME that its files have before _00000")
+        return Found(path, containers.KERAS_SHARDS, error=error)
+    base = name.removesuffix(ending)
+    half = _half_replaced(folder, base, listed)
+    names = listed[folder].shards.get(base, [])
+    prefix = os.path.join(folder, base)
+    notes = () if half else beside.unused(containers.KERAS_SHARDS, prefix, names, "map")
+    return Found(path, containers.KERAS_SHARDS, file=prefix, error=half, notes=notes)
 
 
 def _damaged(path: str, kind: str, listed: Listed) -> Found | None:
@@ -347,7 +394,7 @@ def _named(folder: str, inside: str, listed: Listed) -> Found | None:
 
 
 def _directory(path: str, kind: str, listed: Listed) -> Found:
-    if kind == containers.SAVED_MODEL:
+    if containers.layout(kind):
         return Found(path, kind, error=_half_replaced(path, "", listed))
     return _unsupported(path, kind)
 
@@ -362,24 +409,16 @@ def _unreadable(error: Exception, remedy: str = "") -> Unreadable:
     return Unreadable(f"cannot be read ({reason})", remedy or "check the path and its permissions")
 
 
-def _kind_of_directory(names: Iterable[str]) -> str:
-    """Return the kind of a directory that is one model by the files in it, else ""."""
-    names = set(names)
-    if names & {"saved_model.pb", "saved_model.pbtxt"}:
-        return containers.SAVED_MODEL
-    return "orbax" if "_CHECKPOINT_METADATA" in names else ""
-
-
 def _walk(top: str, listed: Listed) -> Iterator[Found]:
     locked: list[OSError] = []
     several: set[str] = set()  # each of their files leads to them
     for folder, folders, files in os.walk(top, onerror=locked.append):
         folders[:] = sorted(name for name in folders if name != ".git" and not name.startswith(beside.WORKSHOP))
-        kind = _kind_of_directory(files)
+        kind = containers.recognise_directory(folder, files)
         if kind:
             yield _directory(os.path.normpath(folder), kind, listed)
             several.add(os.path.normpath(folder))
-        if kind and kind != containers.SAVED_MODEL:
+        if kind and not containers.layout(kind):
             folders.clear()
             continue
         for name in sorted(files):

@@ -4,8 +4,8 @@ The new files lie in a workshop, a private directory beside the old ones, flushe
 there, the change will happen: renames and removals that may be repeated. Before that, nothing has. Where somebody
 replaced one of the files since, the journal is void: theirs stay.
 
-A SavedModel in place is files like a checkpoint's, in folders, so that all else in its directory stays as it is. Only
-as somebody's target is such a directory replaced as a whole: the old one moves into the workshop, the new one out.
+A directory that is a model is in place files like a checkpoint's, so that all else in it stays as it is. Only as
+somebody's target is it replaced as a whole: the old one moves into the workshop, the new one out.
 """
 
 from __future__ import annotations
@@ -19,12 +19,13 @@ from collections.abc import Iterable
 from contextlib import suppress
 from typing import NamedTuple
 
-from tfstrip_core.codecs import saved_layout
+from tfstrip_core.codecs import layouts
 
 NAME = "result.journal"
 _LIMIT = 64 << 20
-# What may be moved or removed, whatever a journal says: a checkpoint's files, and a SavedModel's own.
-_ENDING = re.compile(r"\.(index|meta|data-\d{5,}-of-\d{5,})")
+# What may be moved or removed, whatever a journal says: the files of a checkpoint or of sharded weights, and a
+# directory's own.
+_ENDING = re.compile(r"\.(index|meta|data-\d{5,}-of-\d{5,})|\.weights\.json|_\d{5,}\.weights\.h5")
 
 
 class _Rest(NamedTuple):
@@ -41,8 +42,8 @@ _WHOLE: tuple[list[str], list[str]] = ([""], [])  # a directory
 
 
 def owns(ending: str) -> bool:
-    """Return whether a SavedModel's file with this ending is its own, and so one that a journal may replace."""
-    return ending.startswith(os.sep) and saved_layout.is_own(ending[len(os.sep) :])
+    """Return whether the file with this ending is some directory model's own, so that a journal may replace it."""
+    return ending.startswith(os.sep) and any(layout.is_own(ending[len(os.sep) :]) for layout in layouts.ALL)
 
 
 def commit(folder: str, base: str, moves: Iterable[str], removes: Iterable[str]) -> None:
@@ -130,7 +131,7 @@ def _read(folder: str) -> _Rest | None:
 
 
 def _are_plain(moves: list[str], removes: list[str]) -> bool:
-    """Return whether these are the endings of one checkpoint's files, of a SavedModel's, or of one as a whole."""
+    """Return whether these are the endings of one checkpoint's files, of a directory's, or of one as a whole."""
     if (sorted(moves), removes) in (*_FIRST_VERSION, _WHOLE):
         return True
     return all(_ENDING.fullmatch(ending) or owns(ending) for ending in (*moves, *removes))
@@ -156,12 +157,13 @@ def _old(folder: str) -> str:
 def _mark(path: str) -> list[int] | None:
     """Return what tells a file from every other that may take its place, and stays its own when it is renamed.
 
-    A directory is told by its saved_model.pb: whoever saves another model there writes that anew.
+    A directory is told by a file of it that whoever saves another model there writes anew.
     """
     try:
         status = os.lstat(path)
         if stat.S_ISDIR(status.st_mode):
-            return _mark(os.path.join(path, saved_layout.PB)) or [status.st_ino, 0, 0]
+            marks = (_mark(os.path.join(path, layout.marks[0])) for layout in layouts.ALL)
+            return next(filter(None, marks), [status.st_ino, 0, 0])
     except FileNotFoundError:
         return None
     return [status.st_ino, status.st_size, status.st_mtime_ns]

@@ -12,10 +12,13 @@ import time
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
+from typing import TYPE_CHECKING
 
 from tfstrip_core import journal, signals
-from tfstrip_core.codecs import saved_layout
 from tfstrip_core.errors import CannotReplace, UsageError
+
+if TYPE_CHECKING:
+    from tfstrip_core.codecs.layouts import Layout
 
 PREFIX = ".tfstrip-"
 GRACE = 60.0
@@ -74,6 +77,23 @@ def workshop(target: str) -> Iterator[str]:
             _clear(made)
         if lock is not None:
             os.close(lock)
+
+
+def built(folder: str, name: str | None = None) -> str:
+    """Return where a workshop's result is built: under its final `name`, where its own files name each other."""
+    place = os.path.join(folder, "result")
+    if name is None:
+        return place
+    os.mkdir(f"{place}.named")
+    return os.path.join(f"{place}.named", name)
+
+
+def gathered(folder: str, made: str, endings: Iterable[str]) -> str:
+    """Return the workshop's `result`, once the files `made` + ending are called so."""
+    place = built(folder)
+    for ending in endings if made != place else ():
+        os.rename(made + ending, place + ending)
+    return place
 
 
 def _clear(folder: str) -> None:
@@ -153,13 +173,13 @@ def check_in_place(files: Iterable[str]) -> None:
             )
 
 
-def check_target(source: str, target: str, endings: Sequence[str], force: bool) -> None:
+def check_target(source: str, target: str, endings: Sequence[str], layout: Layout | None, force: bool) -> None:
     """Raise UsageError where the result must not be written to `target` (with each of the model's endings)."""
     endings = tuple(endings)
-    if is_directory(endings):
-        _check_directory(source, target, endings, force)
+    if layout:
+        _check_directory(source, target, endings, layout, force)
         endings = ()
-    elif os.path.isdir(target):
+    elif os.path.isdir(target) and endings[0] in ("", ".index"):
         what = "file" if endings == ("",) else "file or the prefix"
         raise UsageError(f"the target {target} is a directory", f"name the {what} to write in it")
     for ending in endings:
@@ -176,7 +196,7 @@ def check_target(source: str, target: str, endings: Sequence[str], force: bool) 
         raise UsageError(f"the directory of the target {target} does not exist", "make it first")
 
 
-def _check_directory(source: str, target: str, endings: Sequence[str], force: bool) -> None:
+def _check_directory(source: str, target: str, endings: Sequence[str], layout: Layout, force: bool) -> None:
     """Raise UsageError where the directory `target` is not to be made, or holds what --force must not remove."""
     real, inner = os.path.realpath(source), os.path.realpath(target)
     if real == inner:
@@ -187,24 +207,24 @@ def _check_directory(source: str, target: str, endings: Sequence[str], force: bo
     if not os.path.lexists(target):
         return
     if os.path.islink(target.rstrip(os.sep)) or not os.path.isdir(target):
-        raise UsageError(f"the target {target} is no directory, which a SavedModel is", "name another one")
+        raise UsageError(f"the target {target} is no directory, which a {layout.what} is", "name another one")
     if os.path.ismount(target) or os.path.samefile(target, "."):
         what = "a mount point" if os.path.ismount(target) else "the current directory"
         raise UsageError(f"the target {target} is {what}, which cannot be replaced", "name a new directory")
     if os.listdir(target):
-        _check_replaceable(target, endings, force)
+        _check_replaceable(target, endings, layout, force)
 
 
-def _check_replaceable(target: str, endings: Sequence[str], force: bool) -> None:
-    """Raise UsageError where the directory is not a SavedModel alone, which the new one's files replace."""
-    if not os.path.isfile(os.path.join(target, saved_layout.PB)):
-        raise UsageError(f"the target {target} is a directory that holds no SavedModel", "name another one")
+def _check_replaceable(target: str, endings: Sequence[str], layout: Layout, force: bool) -> None:
+    """Raise UsageError where the directory is not such a model alone, which the new one's files replace."""
+    if not layout.is_there(target):
+        raise UsageError(f"the target {target} is a directory that holds no {layout.what}", "name another one")
     if not force:
         raise UsageError(f"the target {target} exists", "name another one, or say --force")
     for name in _every_file(target):
-        if not saved_layout.is_part(name) and os.sep + name not in endings:
+        if not layout.is_part(name) and os.sep + name not in endings:
             raise UsageError(
-                f"the target {target} holds {name}, which is no part of the SavedModel there and would be lost",
+                f"the target {target} holds {name}, which is no part of the {layout.what} there and would be lost",
                 "move that away, or name another target",
             )
 
@@ -291,8 +311,10 @@ def put_in_place(built: str, source: str, seen: Stamps, endings: Sequence[str]) 
     if linked or stamps(source, seen) != seen:
         raise CannotReplace("it changed while it was being stripped", "nothing was replaced: run it again")
     if is_directory(endings):
-        _check_folders(os.path.dirname(built), source, {*endings, *seen})
-        _put_files(built, "", endings, sorted(seen.keys() - set(endings)))
+        gone = sorted(seen.keys() - set(endings))
+        endings = [ending for ending in endings if not _is_same(built + ending, source + ending)]
+        _check_folders(os.path.dirname(built), source, {*endings, *gone})
+        _put_files(built, "", endings, gone)
     else:
         put(built, source, endings, seen)
 

@@ -14,14 +14,14 @@ from typing import Any, TypeVar
 from google.protobuf.message import DecodeError
 from google.protobuf.unknown_fields import UnknownFieldSet
 
-from tfstrip_core.codecs import object_graph, saved_layout, tensor_bundle
+from tfstrip_core.codecs import layouts, object_graph, tensor_bundle
 from tfstrip_core.codecs.protos import saved_model_pb2 as pb
 from tfstrip_core.codecs.tensor_bundle import Bundle
 from tfstrip_core.codecs.wire import check_parts
 from tfstrip_core.errors import Pointer, Refused, Unreadable, Unsupported
 
-PB, TEXT, FINGERPRINT, KERAS = saved_layout.PB, saved_layout.TEXT, saved_layout.FINGERPRINT, saved_layout.KERAS
-VARIABLES, DEBUG = saved_layout.VARIABLES, saved_layout.DEBUG
+PB, TEXT, FINGERPRINT, KERAS = layouts.PB, layouts.TEXT, layouts.FINGERPRINT, layouts.KERAS_METADATA
+VARIABLES, DEBUG = layouts.VARIABLES, layouts.DEBUG
 SERVE, TRAIN = "serve", "train"
 MAX_BYTES = (1 << 31) - 1  # protocol buffers have no larger messages
 MAX_PARTS = 8_000_000

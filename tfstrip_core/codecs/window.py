@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import io
+import os
 from collections.abc import Iterator
 from typing import BinaryIO
 
 from tfstrip_core.errors import Unreadable
+from tfstrip_core.inventory import Part
 
 BLOCK = 1 << 20
 
@@ -95,3 +97,13 @@ def same(left: Iterator[bytes], right: Iterator[bytes]) -> bool:
         if a[:length] != b[:length]:
             return False
         a, b = a[length:], b[length:]
+
+
+def file_part(path: str) -> Part:
+    """Return a whole file as a comparable part, opened when it is read."""
+
+    def read() -> Iterator[bytes]:
+        with open(path, "rb", buffering=0) as file:
+            yield from blocks(file, 0, os.fstat(file.fileno()).st_size)
+
+    return Part("file", read)

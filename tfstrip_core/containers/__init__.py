@@ -9,12 +9,15 @@ from __future__ import annotations
 import importlib
 import os
 
+from tfstrip_core.codecs import layouts
+
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Collection, Mapping
     from contextlib import AbstractContextManager
     from typing import BinaryIO, Protocol
 
+    from tfstrip_core.codecs.layouts import Layout
     from tfstrip_core.inventory import Contents, Inventory, Plan, Scope
 
     class Container(Protocol):
@@ -49,7 +52,7 @@ if TYPE_CHECKING:
 
 
 KERAS_ZIP, HDF5, CHECKPOINT, POINTER = "keras-zip", "hdf5", "checkpoint", "lfs-pointer"
-SAVED_MODEL = "saved-model"
+SAVED_MODEL, KERAS_DIRECTORY, KERAS_SHARDS = "saved-model", "keras-directory", "keras-shards"
 TABLE = "checkpoint-v1"  # or, where its name says so, the index of a CHECKPOINT
 CUT_TABLE = "cut-table"  # perhaps such a file, cut off: it has the beginning and no end, or nothing at all
 _MODULES = {
@@ -58,7 +61,12 @@ _MODULES = {
     CHECKPOINT: "checkpoints.checkpoint",
     TABLE: "checkpoints.checkpoint_v1",
     SAVED_MODEL: "saved.saved_model",
+    KERAS_DIRECTORY: "keras.keras_directory",
+    KERAS_SHARDS: "keras.keras_shards",
 }
+# The ending of the file that names a model's other files, and so says what they are called. Users name it for all.
+_MAPS = {KERAS_SHARDS: ".weights.json"}
+LAYOUTS = {SAVED_MODEL: layouts.SAVED_MODEL, KERAS_DIRECTORY: layouts.KERAS}
 
 # What is recognised and not handled: its name, and the way out.
 UNSUPPORTED = {
@@ -77,12 +85,48 @@ _END_64 = 76  # what zip64 puts before it
 _MAX_DIRECTORY = 64 << 20
 _NAMES = (b"metadata.json", b"config.json", b"model.weights.")
 _MAX_USERBLOCK = 1 << 20
+_MAX_JSON_HEAD = 64 << 10
+_ORBAX = "_CHECKPOINT_METADATA"
+_MARKS = (layouts.PB, layouts.TEXT, *layouts.KERAS.marks, _ORBAX)
 
 
 def container(kind: str) -> Container:
     """Return the module that handles a recognised `kind`."""
     module: Container = importlib.import_module(f"tfstrip_core.containers.{_MODULES[kind]}")
     return module
+
+
+def layout(kind: str) -> Layout | None:
+    """Return how the files of a model lie in the directory that it is; None for one that is no directory."""
+    return LAYOUTS.get(kind)
+
+
+def map_ending(kind: str) -> str:
+    """Return the ending of the file that names the others of a model of several files, "" where none does."""
+    return _MAPS.get(kind, "")
+
+
+def recognise_directory(path: str, names: Collection[str] | None = None) -> str:
+    """Return the kind of the directory at `path`, which holds files of these `names`, if it is one model, else ""."""
+    there = {name for name in _MARKS if (name in names if names is not None else os.path.isfile(f"{path}/{name}"))}
+    if there & {layouts.PB, layouts.TEXT}:
+        return SAVED_MODEL
+    if there >= set(layouts.KERAS.marks) and _is_keras_directory(path):
+        return KERAS_DIRECTORY
+    return "orbax" if _ORBAX in there else ""
+
+
+def _is_keras_directory(path: str) -> bool:
+    """Whether config.json begins as a Keras object's and the weights are HDF5: others use these names too."""
+    config, weights = (os.path.join(path, name) for name in layouts.KERAS.marks)
+    try:
+        if not os.path.isfile(config) or not os.path.isfile(weights) or recognise(weights) != HDF5:
+            return False
+        with open(config, "rb", buffering=0) as file:
+            head = file.read(_MAX_JSON_HEAD)
+    except OSError:
+        return False
+    return head.lstrip()[:1] == b"{" and b'"class_name"' in head
 
 
 def recognise(path: str) -> str:
@@ -111,7 +155,16 @@ def recognise(path: str) -> str:
             mark in head for mark in (b'"modelTopology"', b'"weightsManifest"', b'"format": "graph-model"')
         ):
             return "tfjs"
-        return ""
+        return KERAS_SHARDS if _is_shard_map(file, head) else ""
+
+
+def _is_shard_map(file: BinaryIO, head: bytes) -> bool:
+    """Whether a JSON file begins as a map of Keras weights; those of other frameworks have other files."""
+    if head.lstrip()[:1] != b"{" or not (b'"metadata"' in head or b'"weight_map"' in head):
+        return False
+    file.seek(0)
+    text = file.read(_MAX_JSON_HEAD)
+    return all(mark in text for mark in (b'"weight_map"', b'/vars"', b'.weights.h5"'))
 
 
 def _is_description(head: bytes) -> bool:

@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from dataclasses import replace as with_values
 
 from tfstrip_core import replace, signals
-from tfstrip_core.containers import SAVED_MODEL, average_values
+from tfstrip_core.containers import average_values, layout
 from tfstrip_core.discover import discover, expand
 from tfstrip_core.errors import CannotReplace, TfstripError, UsageError, printable
 from tfstrip_core.inventory import Artifact, Inventory, Profile
@@ -86,7 +86,7 @@ def survey(paths: Sequence[str], output: str) -> list[Inventory]:
     One that cannot be stripped says why in its message.
     """
     found = [examine(item) for item in discover(paths) if not _is_within(item.path, output)]
-    folders = [item.path for item in found if item.format == SAVED_MODEL]
+    folders = [item.path for item in found if layout(item.format)]
     return [item for item in found if not (item.verdict == "not-a-model" and _lies_in(item.path, folders))]
 
 
@@ -115,7 +115,7 @@ def plan(inventories: Sequence[Inventory], *, ema: Ema = "", also: Collection[st
         more = [f"and {len(bad) - _SHOWN} more"] if len(bad) > _SHOWN else []
         listed = ", ".join([*bad[:_SHOWN], *more])
         raise UsageError(f"not every match can be stripped: {listed}", "nothing was written")
-    packed = {item.path for item in inventories if item.format == SAVED_MODEL or len(files(item.path)) > 1}
+    packed = {item.path for item in inventories if layout(item.format) or len(files(item.path)) > 1}
     names = asset_names({item.path: _title(item.path) + SUFFIX * (item.path in packed) for item in inventories})
     jobs = [Job(item, names[item.path], Choices(ema, _keys(item, also)), item.path in packed) for item in inventories]
     for key in set(also) - {key for job in jobs for key in job.choices.also}:
@@ -168,7 +168,7 @@ def make(jobs: Sequence[Job], output: str, profile: Profile = "inference") -> Bu
         if os.path.isdir(path):
             raise UsageError(f"output-dir: {printable(path)} is a directory", "remove it, or name another output-dir")
     for job in jobs:
-        if job.inventory.format == SAVED_MODEL and _is_within(output, job.inventory.path):
+        if layout(job.inventory.format) and _is_within(output, job.inventory.path):
             raise UsageError(
                 f"output-dir: {printable(output)} lies in the model {printable(job.inventory.path)}",
                 "move the model into a folder of its own",
@@ -231,7 +231,7 @@ def _one(job: Job, folder: str, output: str, profile: Profile) -> Artifact:
 
 
 def _pack(model: str, target: str) -> None:
-    """Pack a model of several files, a SavedModel in a folder, a checkpoint with the state file beside it."""
+    """Pack a model of several files: a directory in a folder of its name, a checkpoint with its state file."""
     folder = os.path.dirname(model)
     beside = os.path.join(folder, "checkpoint")
     made = [*files(model), *([beside] if os.path.isfile(beside) else [])]

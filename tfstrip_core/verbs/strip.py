@@ -12,9 +12,8 @@ from contextlib import suppress
 from dataclasses import replace as with_values
 from typing import TYPE_CHECKING
 
-from tfstrip_core import containers, journal, replace, signals
+from tfstrip_core import containers, replace, signals
 from tfstrip_core.beside import without_ending
-from tfstrip_core.codecs import saved_layout
 from tfstrip_core.codecs.window import blocks, same
 from tfstrip_core.containers import average_values
 from tfstrip_core.discover import Found, look
@@ -45,6 +44,7 @@ from tfstrip_core.rules import RULES, residue_bytes
 from tfstrip_core.verbs.verify import compare, may_go
 
 if TYPE_CHECKING:
+    from tfstrip_core.codecs.layouts import Layout
     from tfstrip_core.containers import Container
 
 _NO_ROOM = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EROFS)
@@ -89,15 +89,17 @@ def strip(
 
 
 def _strip(found: Found, target: str | None, choices: Choices, force: bool) -> StripResult:
-    source, container = found.file, containers.container(found.kind)
-    every = container.endings(source)
+    source, container, layout = found.file, containers.container(found.kind), containers.layout(found.kind)
+    every, named = container.endings(source), containers.map_ending(found.kind)
+    if target is not None:
+        _check_name(found, target)
+    destination = source if target is None else target.removesuffix(named)
     size = replace.total(replace.stamps(source, every))
-    endings = _replaced(every) if target is None else every
+    endings = _replaced(layout, every) if target is None else every
     if target is None:
         replace.check_in_place(replace.every(source, endings))
     else:
-        _check_name(found, target)
-        replace.check_target(source, target, endings, force)
+        replace.check_target(source, destination, endings, layout, force)
     seen = replace.stamps(source, endings)
     # Before any value is judged or copied: damage is told as what it is, and HDF5's library can crash on it.
     container.check_whole(source)
@@ -108,30 +110,30 @@ def _strip(found: Found, target: str | None, choices: Choices, force: bool) -> S
         proof = _prove(found, found, planned)
         result = _result(inventory, planned, found.path, found.path, size, size, proof, changed=False)
         return with_values(result, notes=found.notes)
-    destination = source if target is None else target
-    others = target is not None or not replace.is_directory(endings)
+    others = target is not None or layout is None
     # A directory's result in place is built in it, so that it is on the same disk whatever is mounted where.
-    place = destination if others and replace.is_directory(endings) else destination + endings[0]
+    place = destination if others and layout else destination + endings[0]
     with replace.workshop(place) as folder, ThreadPoolExecutor() as meanwhile:
-        built = os.path.join(folder, "result")
+        built = replace.built(folder, os.path.basename(destination) if named else None)
         made, notes = _build(found, planned, built, others=others)
         flushed = [meanwhile.submit(replace.flush, file) for file in replace.every(built, made)]
         whole = meanwhile.submit(container.check_whole, built)
         try:
-            proof = _prove(found, look(built), planned, others=others)
+            proof = _prove(found, look(built + named), planned, others=others)
         except ProofFailed:
-            _check_unchanged(container, source, seen, others=others)
+            _check_unchanged(found, seen, others=others)
             raise
         for done in (whole, *flushed):
             done.result()
-        _check_unchanged(container, source, seen, others=others)
+        _check_unchanged(found, seen, others=others)
         signals.obey()
         after = size - replace.total(seen) + sum(os.path.getsize(built + ending) for ending in made)
+        built = replace.gathered(folder, built, made)
         if target is None:
             replace.put_in_place(built, source, seen, made)
         else:
-            replace.check_target(source, target, made, force)
-            replace.put(built, target, made, _there(container, target))
+            replace.check_target(source, destination, made, layout, force)
+            replace.put(built, destination, made, _there(container, destination))
     for file, content in container.beside(source, destination).items():
         name = os.path.basename(file)
         if content is None:
@@ -147,13 +149,17 @@ def _strip(found: Found, target: str | None, choices: Choices, force: bool) -> S
 
 def _check_name(found: Found, target: str) -> None:
     """Raise UsageError where a target is the name of no file, or of a checkpoint's files and not of the checkpoint."""
-    if found.kind == containers.SAVED_MODEL:
+    named = containers.map_ending(found.kind)
+    if containers.layout(found.kind):
         return  # a directory it is
+
     several = found.kind in (containers.CHECKPOINT, containers.TABLE)
     what = "prefix" if found.kind == containers.CHECKPOINT else "file"
     if target.endswith(("/", os.sep)):
-        name = os.path.basename(found.file) or "model"
+        name = (os.path.basename(found.file) or "model") + named
         raise UsageError(f"the target {target} is a directory", f"name the {what} to write, such as {target}{name}")
+    if not target.endswith(named):
+        raise UsageError(f"the target {target} is not called NAME{named}, as it must be", f"say -o {target}{named}")
     prefix = without_ending(target)
     if several and prefix != target and os.path.basename(target) != os.path.basename(found.file):
         raise UsageError(f"the target {target} is called like a file of a checkpoint", f"name its prefix: -o {prefix}")
@@ -167,11 +173,11 @@ def _check_name(found: Found, target: str) -> None:
         )
 
 
-def _check_unchanged(container: Container, source: str, seen: replace.Stamps, *, others: bool) -> None:
+def _check_unchanged(found: Found, seen: replace.Stamps, *, others: bool) -> None:
     """Raise CannotReplace where the model's files are not those that were `seen` any more, neither fewer nor more."""
-    if replace.stamps(source, seen) == seen:
-        now = container.endings(source)
-        if (now if others else _replaced(now)) == tuple(seen):
+    if replace.stamps(found.file, seen) == seen:
+        now = containers.container(found.kind).endings(found.file)
+        if (now if others else _replaced(containers.layout(found.kind), now)) == tuple(seen):
             return
     raise CannotReplace("it changed while it was being stripped", "run it again")
 
@@ -184,9 +190,9 @@ def _there(container: Container, target: str) -> tuple[str, ...]:
         return ()
 
 
-def _replaced(endings: Collection[str]) -> tuple[str, ...]:
+def _replaced(layout: Layout | None, endings: Collection[str]) -> tuple[str, ...]:
     """Return those of a model's files that a strip in place replaces: of a directory, the model's own."""
-    return tuple(ending for ending in endings if not replace.is_directory(endings) or journal.owns(ending))
+    return tuple(ending for ending in endings if layout is None or layout.is_own(ending[len(os.sep) :]))
 
 
 def recover(source: str) -> None:
@@ -194,7 +200,7 @@ def recover(source: str) -> None:
     with suppress(OSError, ValueError):  # what is the matter with the path is told when it is read
         replace.recover(source)
         found = look(source)
-        if found.kind == containers.SAVED_MODEL:
+        if containers.layout(found.kind):
             replace.recover(found.file)
             replace.recover(os.path.join(found.file, "any"))
         elif found.kind == containers.CHECKPOINT:
@@ -211,7 +217,7 @@ def replaced(path: str) -> list[str]:
     """Return the files that a strip in place of the model at `path` replaces or removes, and those that name it."""
     found = _found(path)
     container = containers.container(found.kind)
-    own = _replaced(container.endings(found.file))
+    own = _replaced(containers.layout(found.kind), container.endings(found.file))
     return [*(found.file + ending for ending in own), *container.beside(found.file, found.file)]
 
 
@@ -263,20 +269,22 @@ def _build(found: Found, planned: Plan, built: str, *, others: bool) -> tuple[tu
 
     `others` says that the files in a model's directory that are not its own come along.
     """
-    container = containers.container(found.kind)
+    container, layout = containers.container(found.kind), containers.layout(found.kind)
     notes: list[str] = []
     copied = container.endings(found.file)
-    if planned.drop:
-        more = set(copied) - set(_replaced(copied)) if others else set()
+    if planned.drop or containers.map_ending(found.kind):  # which may name them anew
+        more = set(copied) - set(_replaced(layout, copied)) if others else set()
         notes = container.rewrite(found.file, planned, built)
-        copied = tuple(sorted(ending for ending in more if saved_layout.comes_along(ending[len(os.sep) :])))
+        copied = tuple(sorted(ending for ending in more if layout and layout.comes_along(ending[len(os.sep) :])))
         for ending in sorted(more - set(copied)):
             notes.append(f"its file {ending[len(os.sep) :]} is left out: no loader reads it")
     for ending in copied:
         os.makedirs(os.path.dirname(built + ending), exist_ok=True)
         shutil.copyfile(found.file + ending, built + ending)
-    if others and found.kind == containers.SAVED_MODEL:
-        for name in saved_layout.links(found.file):
+    if others and layout:
+        for name in layout.asset_folders(found.file):
+            os.makedirs(os.path.join(built, name), exist_ok=True)
+        for name in layout.links(found.file):
             notes.append(f"the link {name} in its directory is left out: it leads elsewhere")
     endings = container.endings(built)
     for file in replace.every(built, endings):
@@ -301,8 +309,10 @@ def _prove(found: Found, built: Found, planned: Plan, *, others: bool = True) ->
     acted = {finding.rule for finding in planned.drop if RULES[finding.rule].stripped}
     acted |= {"TFS402"} if planned.drop else set()  # whatever the original's saver was like
     differences += [f"{finding.rule} still fires" for finding in after.findings if finding.rule in acted]
-    endings = container.endings(found.file) if not planned.drop else ()
-    if not all(_identical(found.file + ending, built.file + ending) for ending in endings):
+    same_name = os.path.basename(found.file) == os.path.basename(built.file)
+    named = "" if same_name else containers.map_ending(found.kind)
+    copied = [ending for ending in container.endings(found.file) if ending != named or not named]
+    if not planned.drop and not all(_identical(found.file + ending, built.file + ending) for ending in copied):
         differences.append("the copy has other bytes")
     if differences:
         raise ProofFailed(f"the result failed its proof ({differences[0]})", "nothing was written; please report this")

@@ -77,13 +77,24 @@ def rewrite(fid: Any, tree: Tree, source: BinaryIO, plan: Plan, target: str) -> 
 
     `source` is the file that `fid` reads; bytes of the user's own before the HDF5 data (a user block) stay.
     """
-    from tfstrip_core.codecs import hdf5_copy
-
-    lost = gone(tree, plan)
     attributes = frozenset(subject for subject in plan.configs if "/" not in subject)
-    hdf5_copy.copy(fid, tree, target, drop=lost.__contains__, drop_attributes=attributes)
+    write(fid, tree, source, target, gone(tree, plan), attributes)
     if plan.apply:
         _apply(fid, tree, plan, target)
+
+
+def write(
+    fid: Any,
+    tree: Tree,
+    source: BinaryIO,
+    target: str,
+    lost: frozenset[str],
+    attributes: frozenset[str] = frozenset(),
+) -> None:
+    """Write to `target` the file without the objects `lost`, and without these `attributes` of the root."""
+    from tfstrip_core.codecs import hdf5_copy
+
+    hdf5_copy.copy(fid, tree, target, drop=lost.__contains__, drop_attributes=attributes)
     userblock = hdf5.userblock(fid)
     if userblock:
         with open(target, "r+b") as out:

@@ -12,11 +12,11 @@ from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
 
 from tfstrip_core import rules
-from tfstrip_core.codecs import meta_graph, object_graph, saved_layout, saved_model, tensor_bundle, tensor_bundle_write
+from tfstrip_core.codecs import layouts, meta_graph, object_graph, saved_model, tensor_bundle, tensor_bundle_write
 from tfstrip_core.codecs.protos import saved_model_pb2 as pb
 from tfstrip_core.codecs.saved_model import SavedModel
 from tfstrip_core.codecs.tensor_bundle import Entry
-from tfstrip_core.codecs.window import blocks, same
+from tfstrip_core.codecs.window import file_part, same
 from tfstrip_core.containers.checkpoints import named_state
 from tfstrip_core.containers.checkpoints.object_state import State
 from tfstrip_core.containers.saved import (
@@ -58,8 +58,7 @@ class _Model:
 
 def endings(path: str) -> tuple[str, ...]:
     """Return what follows the directory in the paths of the model's files, saved_model.pb first."""
-    names = sorted(saved_layout.files(path), key=lambda name: (name != saved_model.PB, name))
-    return tuple(f"{os.sep}{name}" for name in names)
+    return layouts.SAVED_MODEL.endings(path)
 
 
 def _read(path: str, scope: Scope = INFERENCE) -> _Model:
@@ -242,7 +241,7 @@ def contents(path: str) -> Iterator[Contents]:
     for kind, name, value in saved_parts.of_keras(model.saved):
         parts[kind, name] = Part(value, _none)
     for name in _others(path):
-        parts["member", name] = _file(os.path.join(path, name))
+        parts["member", name] = file_part(os.path.join(path, name))
     if model.saved.bundle is None:
         yield parts
         return
@@ -255,17 +254,7 @@ def contents(path: str) -> Iterator[Contents]:
 
 def _others(path: str) -> Iterator[str]:
     """Yield the files that are copied as they are: assets, and whatever else lies in the directory."""
-    for name in saved_layout.files(path):
-        if saved_layout.comes_along(name):
-            yield name
-
-
-def _file(path: str) -> Part:
-    def read() -> Iterator[bytes]:
-        with open(path, "rb", buffering=0) as file:
-            yield from blocks(file, 0, os.fstat(file.fileno()).st_size)
-
-    return Part("file", read)
+    yield from filter(layouts.SAVED_MODEL.comes_along, layouts.SAVED_MODEL.files(path))
 
 
 def rewrite(path: str, plan: Plan, target: str) -> list[str]:
@@ -343,6 +332,6 @@ def _notes(plan: Plan, model: _Model) -> Iterator[str]:
     bundle = model.saved.bundle
     known = {os.path.relpath(name, model.saved.path) for name in bundle.files} if bundle else set()
     known |= {saved_model.PB, saved_model.FINGERPRINT, saved_model.KERAS, saved_model.DEBUG}
-    for name in saved_layout.files(model.saved.path):
-        if saved_layout.is_own(name) and name not in known:
+    for name in layouts.SAVED_MODEL.files(model.saved.path):
+        if layouts.SAVED_MODEL.is_own(name) and name not in known:
             yield f"its file {name} is left out: no loader reads it"

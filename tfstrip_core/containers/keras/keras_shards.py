@@ -1,0 +1,212 @@
+"""Keras weights in several files (Keras 3.10 and later): NAME.weights.json and NAME_00000.weights.h5, and so on.
+
+The path of the model is NAME, with its folder; its files are that path with endings. What is found in it is found in
+the union of the files' trees, and a strip writes each of them anew without what goes.
+"""
+
+from __future__ import annotations
+
+import os
+import shutil
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, replace
+from functools import partial
+from typing import Any, BinaryIO
+
+from tfstrip_core import rules
+from tfstrip_core.codecs import hdf5, hdf5_open, jsontext
+from tfstrip_core.codecs.hdf5 import Tree
+from tfstrip_core.containers.keras import hdf5_parts, shard_map, weights_tree
+from tfstrip_core.containers.keras.shard_map import ENDING, FIRST, ShardMap
+from tfstrip_core.errors import Refused, TfstripError, Unreadable
+from tfstrip_core.inventory import INFERENCE, Contents, Finding, Inventory, Key, Part, Plan, Scope
+
+FORMAT = "keras-shards"
+
+
+@dataclass(frozen=True, slots=True)
+class _Model:
+    """The map and the trees of all files, by ending, and what they hold together."""
+
+    map: ShardMap
+    trees: dict[str, Tree]
+    union: Tree
+
+    def holders(self, name: str) -> list[str]:
+        """Return the endings of the files that have a group or dataset of this path."""
+        return [ending for ending, tree in self.trees.items() if name in tree.groups or name in tree.datasets]
+
+
+@contextmanager
+def _open(path: str, ending: str) -> Iterator[tuple[BinaryIO, Any]]:
+    """Open one file and its HDF5 data; what is wrong with it is said of that file."""
+    try:
+        with open(path + ending, "rb", buffering=0) as file, hdf5_open.open_file(file) as fid:
+            yield file, fid
+    except TfstripError as error:
+        name = os.path.basename(path) + ending
+        if name in error.cause:
+            raise
+        raise type(error)(f"its file {name}: {error.cause}", error.remedy) from None
+
+
+def _tree(path: str, ending: str) -> Tree:
+    with _open(path, ending) as (_, fid):
+        return hdf5.scan(fid)
+
+
+def _read(path: str) -> _Model:
+    said = shard_map.read(path)
+    trees = {ending: _tree(path, ending) for ending in said.endings}
+    for group, endings_ in said.shards.items():
+        for ending in endings_:
+            if group not in trees[ending].groups:
+                name = os.path.basename(path) + ending
+                raise Unreadable(f"its map names {group!r} in {name}, which has no such group", "get a complete copy")
+    for ending in said.others():
+        tree = _continuing(path, ending, said, trees)
+        if tree:
+            trees[ending] = tree
+    datasets = {name: dataset for tree in trees.values() for name, dataset in tree.datasets.items()}
+    groups = frozenset(name for tree in trees.values() for name in tree.groups)
+    if len(datasets) < sum(len(tree.datasets) for tree in trees.values()) or not groups.isdisjoint(datasets):
+        raise Refused("two of its files hold one tensor", "no framework writes that; do not load this file")
+    return _Model(said, trees, Tree(datasets, groups))
+
+
+def _continuing(path: str, ending: str, said: ShardMap, trees: dict[str, Tree]) -> Tree | None:
+    """Return the tree of a file that the map lacks, where it goes on with groups of the map's: Keras 3.10 wrote so.
+
+    Any other is of an older model, or somebody else's.
+    """
+    try:
+        tree = _tree(path, ending)
+    except (TfstripError, OSError):
+        return None
+    for group in {name.rpartition("/")[0] for name in tree.datasets}:
+        numbers = [
+            name.rpartition("/")[2]
+            for other in (*trees.values(), tree)
+            for name in other.datasets
+            if name.rpartition("/")[0] == group
+        ]
+        if group not in said.shards or sorted(numbers) != sorted(map(str, range(len(numbers)))):
+            return None
+    return tree
+
+
+def inventory(path: str, _scope: Scope = INFERENCE) -> Inventory:
+    """Return what the files hold together, from their metadata alone.
+
+    Raises NotAModel, Pointer, Unreadable or Refused.
+    """
+    model = _read(path)
+    found = (*weights_tree.findings(model.union, partial(_title, model)), *_dead_space(model))
+    return Inventory(
+        path=path,
+        format=FORMAT,
+        verdict=rules.verdict(found),
+        writer=weights_tree.writer(model.union),
+        bytes=sum(os.stat(path + ending).st_size for ending in _endings(model)),
+        tensors=hdf5_parts.tensors(model.union, found),
+        findings=found,
+        residue_bytes=rules.residue_bytes(found),
+    )
+
+
+def _title(model: _Model, path: str) -> str:
+    """Return the name that Keras gave an object: it stands where the object's group begins."""
+    for ending in model.holders(f"{path}/vars"):
+        with _open(model.map.path, ending) as (_, fid):
+            name = hdf5.attribute(hdf5.open_object(fid, f"{path}/vars"), "name")
+        if isinstance(name, str):
+            return name
+    return ""
+
+
+def _dead_space(model: _Model) -> Iterator[Finding]:
+    for ending, tree in model.trees.items():
+        with _open(model.map.path, ending) as (file, fid):
+            found = hdf5_parts.dead_space(fid, tree, os.fstat(file.fileno()).st_size, f"unused-space{ending}")
+        if found:
+            yield found
+
+
+def _endings(model: _Model) -> tuple[str, ...]:
+    return (ENDING, *model.trees)
+
+
+def endings(path: str) -> tuple[str, ...]:
+    """Return what follows `path` in the names of the model's files, its map first."""
+    return _endings(_read(path))
+
+
+def beside(_path: str, _target: str) -> dict[str, bytes]:
+    """Return {}: nothing beside the model's files names them."""
+    return {}
+
+
+def check_whole(path: str) -> None:
+    """Do nothing: the files that Keras writes carry no checksums."""
+
+
+@contextmanager
+def contents(path: str) -> Iterator[Contents]:
+    """Open the model as comparable parts: tensors wherever they lie, and of each group the files that have it."""
+    model = _read(path)
+    found: dict[Key, Part] = {}
+    for ending, tree in model.trees.items():
+        with _open(path, ending) as (file, fid):
+            parts = hdf5_parts.parts(fid, tree, file)
+        for (kind, name), part in parts.items():
+            if kind == "tensor":
+                found[kind, name] = replace(part, blocks=partial(_blocks, path, ending, name))
+            elif kind == "attribute":
+                # The group has it in each of several files; what stands before the @ is still inside the group.
+                group, _, attribute = name.rpartition("@")
+                found[kind, f"{group}/@{ending}@{attribute}"] = part
+    for group in model.union.groups - {""}:
+        kind = f"group in {model.holders(group)}, named in {list(model.map.shards.get(group, ()))}"
+        found["group", group] = Part(kind, partial(iter, ()))
+    for name, content in (*shard_map.rest(model.map), ("total_size", _excess(model))):
+        found["config", f"{ENDING} {name}"] = Part("json", partial(iter, (content,)))
+    yield found
+
+
+def _blocks(path: str, ending: str, name: str) -> Iterator[bytes]:
+    with _open(path, ending) as (file, fid):
+        tree = hdf5.scan(fid)
+        yield from hdf5_parts.parts(fid, Tree({name: tree.datasets[name]}, frozenset()), file)["tensor", name].blocks()
+
+
+def _excess(model: _Model) -> bytes:
+    stored = sum(shard_map.size(dataset.dtype, dataset.bytes) for dataset in model.union.datasets.values())
+    return jsontext.dump(shard_map.excess(model.map, stored))
+
+
+def rewrite(path: str, plan: Plan, target: str) -> list[str]:
+    """Write the files without what the plan drops as `target` + ending, and the map that names them so.
+
+    A file of which nothing is left is not written; Keras opens the first of them always.
+    """
+    model = _read(path)
+    lost = hdf5_parts.gone(model.union, plan)
+    drop = {finding.subject for finding in plan.drop}
+    for ending, tree in model.trees.items():
+        mine = lost & {*tree.groups, *tree.datasets}
+        if mine and ending != FIRST and not {*tree.groups, *tree.datasets} - mine - {""}:
+            continue
+        if mine or f"unused-space{ending}" in drop:
+            with _open(path, ending) as (file, fid):
+                hdf5_parts.write(fid, tree, file, target + ending, mine)
+        else:
+            shutil.copyfile(path + ending, target + ending)
+    base = os.path.basename(target)
+    if not plan.drop and base == os.path.basename(path):
+        shutil.copyfile(path + ENDING, target + ENDING)
+    else:
+        removed = sum(shard_map.size(d.dtype, d.bytes) for d in model.union.datasets.values() if d.name in lost)
+        with open(target + ENDING, "xb") as out:
+            out.write(shard_map.text(model.map, base, lost, removed))
+    return []
