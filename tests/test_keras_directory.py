@@ -165,6 +165,15 @@ def test_names_alone_make_no_model(name: str, content: bytes, tmp_path: Path, ca
     assert found == ({"keras-weights"} if name == "config.json" else {"lfs-pointer"} if b"lfs" in content else set())
 
 
+def test_pickled_weights_are_never_loaded(path: str, tmp_path: Path, capsys) -> None:
+    """Keras can write numpy's form, which is a pickle: recognised, and left alone."""
+    os.rename(f"{path}/model.weights.h5", f"{path}/model.weights.npz")
+    for word in (path, f"{path}/model.weights.npz"):
+        code, model = judge(capsys, word)
+        assert (code, model["path"], model["verdict"]) == (0, path, "unsupported")
+    assert "pickled" in run(capsys, "strip", "--in-place", path)[2]
+
+
 DAMAGES = {
     "config_cut": ("config.json", lambda data: data[:300], "unreadable"),
     "config_deep": ("config.json", lambda data: b'{"class_name": ' + b"[" * 5000 + b"]" * 5000 + b"}", "refused"),
@@ -244,6 +253,7 @@ def test_targets(path: str, tmp_path: Path, capsys) -> None:
     (target / "train.py").write_text("mine")
     said = run(capsys, "strip", path, "-o", str(target), "--force")[2]
     assert "holds train.py, which is no part of the Keras directory there and would be lost" in said
+    assert "Keras opens none of that name" in run(capsys, "strip", path, "-o", f"{tmp_path}/small.keras")[2]
     (tmp_path / "folder").mkdir()
     (tmp_path / "folder" / "x").touch()
     assert "holds no Keras directory" in run(capsys, "strip", path, "-o", str(tmp_path / "folder"), "--force")[2]

@@ -32,7 +32,7 @@ def content(folder: Path) -> dict[str, bytes]:
 
 @pytest.mark.parametrize(
     ("signal", "again", "last", "step"),
-    [(9, 0, "same", 11), (9, 0, "other", 37), (9, 7, "same", 37), (15, 0, "same", 29)],
+    [(9, 0, "same", 13), (9, 0, "other", 23), (9, 7, "same", 23), (15, 0, "same", 29)],
     ids=["killed", "killed-other", "killed-twice", "terminated"],
 )
 @every_form
@@ -78,7 +78,7 @@ def test_at_any_line_in_place_it_is_whole_or_known_to_be_unfinished(form, signal
 
 @pytest.mark.parametrize(
     ("signal", "last", "step"),
-    [(9, "same", 11), (9, "other", 37), (15, "same", 29)],
+    [(9, "same", 11), (9, "other", 23), (15, "same", 29)],
     ids=["killed", "other", "terminated"],
 )
 @every_form

@@ -153,7 +153,7 @@ KERAS = Layout(
     "Keras directory",
     (CONFIG, WEIGHTS),
     (CONFIG, WEIGHTS).__contains__,
-    (CONFIG, METADATA, WEIGHTS),
+    (CONFIG, METADATA, WEIGHTS, NPZ),
     (),
     ("assets",),
 )

@@ -87,7 +87,7 @@ _NAMES = (b"metadata.json", b"config.json", b"model.weights.")
 _MAX_USERBLOCK = 1 << 20
 _MAX_JSON_HEAD = 64 << 10
 _ORBAX = "_CHECKPOINT_METADATA"
-_MARKS = (layouts.PB, layouts.TEXT, *layouts.KERAS.marks, _ORBAX)
+_MARKS = (layouts.PB, layouts.TEXT, layouts.CONFIG, layouts.WEIGHTS, layouts.NPZ, _ORBAX)
 
 
 def container(kind: str) -> Container:
@@ -111,22 +111,26 @@ def recognise_directory(path: str, names: Collection[str] | None = None) -> str:
     there = {name for name in _MARKS if (name in names if names is not None else os.path.isfile(f"{path}/{name}"))}
     if there & {layouts.PB, layouts.TEXT}:
         return SAVED_MODEL
-    if there >= set(layouts.KERAS.marks) and _is_keras_directory(path):
+    if layouts.CONFIG in there and there & {layouts.WEIGHTS, layouts.NPZ} and _is_keras_directory(path):
         return KERAS_DIRECTORY
     return "orbax" if _ORBAX in there else ""
 
 
 def _is_keras_directory(path: str) -> bool:
-    """Whether config.json begins as a Keras object's and the weights are HDF5: others use these names too."""
-    config, weights = (os.path.join(path, name) for name in layouts.KERAS.marks)
+    """Whether config.json begins as a Keras object's and the weights are HDF5, or numpy's: others use the names too."""
+    config, weights, pickled = (os.path.join(path, name) for name in (layouts.CONFIG, layouts.WEIGHTS, layouts.NPZ))
     try:
-        if not os.path.isfile(config) or not os.path.isfile(weights) or recognise(weights) != HDF5:
+        if not os.path.isfile(config):
             return False
         with open(config, "rb", buffering=0) as file:
             head = file.read(_MAX_JSON_HEAD)
+        if head.lstrip()[:1] != b"{" or b'"class_name"' not in head:
+            return False
+        if os.path.lexists(weights):
+            return os.path.isfile(weights) and recognise(weights) == HDF5
+        return os.path.isfile(pickled)
     except OSError:
         return False
-    return head.lstrip()[:1] == b"{" and b'"class_name"' in head
 
 
 def recognise(path: str) -> str:

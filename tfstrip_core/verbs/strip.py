@@ -150,6 +150,9 @@ def _strip(found: Found, target: str | None, choices: Choices, force: bool) -> S
 def _check_name(found: Found, target: str) -> None:
     """Raise UsageError where a target is the name of no file, or of a checkpoint's files and not of the checkpoint."""
     named = containers.map_ending(found.kind)
+    if found.kind == containers.KERAS_DIRECTORY and target.rstrip(os.sep).endswith(".keras"):
+        cause = f"the target {target} would be a directory, and Keras opens none of that name"
+        raise UsageError(cause, "name it otherwise: nothing is converted")
     if containers.layout(found.kind):
         return  # a directory it is
 

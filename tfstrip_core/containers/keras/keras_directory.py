@@ -24,6 +24,8 @@ FORMAT = "keras-directory"
 @contextmanager
 def _open(path: str) -> Iterator[Model]:
     names = list(layouts.KERAS.files(path))  # first of all: it raises for links that lead out
+    if WEIGHTS not in names:
+        raise keras_parts.pickled()
     config = keras_parts.parse_config(_text(path, CONFIG))
     version = keras_parts.version(_text(path, METADATA)) if METADATA in names else ""
     with ExitStack() as stack:
@@ -40,7 +42,7 @@ def _text(path: str, name: str) -> bytes:
 def inventory(path: str, _scope: Scope = INFERENCE) -> Inventory:
     """Return what the directory holds, from its metadata alone: no tensor is read.
 
-    Raises Unreadable or Refused.
+    Raises Unsupported, Unreadable or Refused.
     """
     with _open(path) as model:
         size = sum(os.stat(path + ending).st_size for ending in endings(path))

@@ -16,7 +16,8 @@ from typing import Any, BinaryIO
 
 from tfstrip_core import rules
 from tfstrip_core.codecs import hdf5, hdf5_open, jsontext
-from tfstrip_core.codecs.hdf5 import Tree
+from tfstrip_core.codecs.hdf5 import Dataset, Tree
+from tfstrip_core.codecs.window import blocks
 from tfstrip_core.containers.keras import hdf5_parts, shard_map, weights_tree
 from tfstrip_core.containers.keras.shard_map import ENDING, FIRST, ShardMap
 from tfstrip_core.errors import Refused, TfstripError, Unreadable
@@ -139,7 +140,8 @@ def _endings(model: _Model) -> tuple[str, ...]:
 
 def endings(path: str) -> tuple[str, ...]:
     """Return what follows `path` in the names of the model's files, its map first."""
-    return _endings(_read(path))
+    said = shard_map.read(path)
+    return _endings(_read(path)) if said.others() else (ENDING, *said.endings)
 
 
 def beside(_path: str, _target: str) -> dict[str, bytes]:
@@ -161,7 +163,7 @@ def contents(path: str) -> Iterator[Contents]:
             parts = hdf5_parts.parts(fid, tree, file)
         for (kind, name), part in parts.items():
             if kind == "tensor":
-                found[kind, name] = replace(part, blocks=partial(_blocks, path, ending, name))
+                found[kind, name] = replace(part, blocks=partial(_blocks, path, ending, tree.datasets[name]))
             elif kind == "attribute":
                 # The group has it in each of several files; what stands before the @ is still inside the group.
                 group, _, attribute = name.rpartition("@")
@@ -174,10 +176,14 @@ def contents(path: str) -> Iterator[Contents]:
     yield found
 
 
-def _blocks(path: str, ending: str, name: str) -> Iterator[bytes]:
-    with _open(path, ending) as (file, fid):
-        tree = hdf5.scan(fid)
-        yield from hdf5_parts.parts(fid, Tree({name: tree.datasets[name]}, frozenset()), file)["tensor", name].blocks()
+def _blocks(path: str, ending: str, dataset: Dataset) -> Iterator[bytes]:
+    """Yield a tensor's bytes; its file is open no longer: there may be more files than a process may open."""
+    if dataset.offset is None:
+        with _open(path, ending) as (_, fid):
+            yield from hdf5.read_blocks(hdf5.open_object(fid, dataset.name), dataset)
+    else:
+        with open(path + ending, "rb", buffering=0) as file:
+            yield from blocks(file, dataset.offset, dataset.bytes)
 
 
 def _excess(model: _Model) -> bytes:
