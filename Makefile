@@ -7,7 +7,7 @@ PACKAGE ?= --editable .
 FRAMEWORK ?= $(if $(filter Linux-x86_64,$(shell uname -sm | tr ' ' -)),tensorflow-cpu,tensorflow)
 PIP = $(BIN)/python -m pip install --quiet --disable-pip-version-check
 
-.PHONY: demo test lint protos writers bench crashes big-release fuzz savedmodels locks clean
+.PHONY: demo test lint protos writers matrix bench crashes big-release fuzz savedmodels locks clean
 
 # The main job on a real example: core install only, no TensorFlow.
 demo: .cache/demo/.installed
@@ -49,6 +49,10 @@ protos:
 # Slow campaigns, on demand: remake the fixtures in their writers' environments; measure.
 writers:
 	$(PYTHON) tests/fixtures/writers.py
+
+# Every fixture, stripped, in the environment that wrote it. WRITERS names some of them.
+matrix: $(VENV)/.test
+	$(BIN)/python tests/matrix.py $(WRITERS)
 
 bench: $(VENV)/.test
 	$(PIP) --no-deps tf_keras

@@ -42,7 +42,22 @@ class Fixture:
     @property
     def keras(self) -> int:
         """The major version of the Keras that wrote it."""
-        return 2 if self.writer.startswith("tf2") else 3
+        return int(str(self.facts["keras_version"])[0])
+
+    @property
+    def files(self) -> list[str]:
+        """Paths of all its files: one, or those of a directory or of sharded weights."""
+        return [str(Path(self.path).parent / name) for name in self.facts.get("files", [self.facts["file"]])]
+
+    @property
+    def by_objects(self) -> bool:
+        """Whether it is stored by object paths, as Keras does since 2.12, in whatever it is stored."""
+        return not str(self.facts["container"]).startswith("hdf5")
+
+    @property
+    def configured(self) -> bool:
+        """Whether it is stored so with its config.json: not the weights alone."""
+        return self.facts["container"] in ("keras-zip", "keras-directory")
 
     @property
     def id(self) -> str:
@@ -60,6 +75,7 @@ def fixture_models() -> list[Fixture]:
 
 
 MODELS = fixture_models()
+FILES = [model for model in MODELS if len(model.files) == 1]
 every_model = pytest.mark.parametrize("model", MODELS, ids=lambda model: model.id)
 
 

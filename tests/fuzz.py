@@ -18,7 +18,7 @@ from pathlib import Path
 sys.path.insert(0, os.path.dirname(os.path.abspath(__file__)))
 
 import saved_damage
-from conftest import MODELS
+from conftest import FILES
 from damage import Case, case, flip, run_batch
 from hostile import WEIGHTS, unpacked
 from saved_made import Made
@@ -45,7 +45,7 @@ def cases(dice: random.Random) -> list[Case]:
     """Return a batch of random cases over all fixtures."""
     made = []
     for _ in range(BATCH):
-        path = dice.choice(MODELS).path
+        path = dice.choice(FILES).path
         inside = path.endswith(".keras") and dice.random() < 0.7 and open(path, "rb").read(2) == b"PK"  # noqa: SIM115
         size = os.path.getsize(path)
         if inside:

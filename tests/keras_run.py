@@ -1,13 +1,12 @@
 """Loading and running models in the Keras at hand: what a user of the stripped file would see."""
 
-import logging
 import os
 import warnings
-from collections.abc import Iterator
-from contextlib import contextmanager
 from typing import Any
 
+import conftest  # noqa: F401 - which makes what lies in fixtures/ importable
 import numpy as np
+from loading import said, shape_of
 
 os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
 os.environ.setdefault("CUDA_VISIBLE_DEVICES", "-1")
@@ -30,29 +29,6 @@ def major() -> int:
     return int(keras.__version__.split(".")[0])
 
 
-@contextmanager
-def said() -> Iterator[list[str]]:
-    """Collect every warning and every log record of level WARNING or above."""
-    heard: list[str] = []
-
-    class Ear(logging.Handler):
-        def emit(self, record: logging.LogRecord) -> None:
-            heard.append(record.getMessage())
-
-    ear = Ear(logging.WARNING)
-    loggers = [logging.getLogger(name) for name in (None, "absl", "tensorflow")]
-    with warnings.catch_warnings(record=True) as caught:
-        warnings.simplefilter("always")
-        for logger in loggers:
-            logger.addHandler(ear)
-        try:
-            yield heard
-        finally:
-            for logger in loggers:
-                logger.removeHandler(ear)
-            heard.extend(str(warning.message) for warning in caught)
-
-
 def load(path: str, *, compile: bool) -> tuple[Any, set[str]]:
     """Load a model; return it and the warnings that its loading gave, without the numbers in them."""
     keras = framework()
@@ -60,11 +36,7 @@ def load(path: str, *, compile: bool) -> tuple[Any, set[str]]:
 
     with said() as heard:
         model = keras.models.load_model(path, compile=compile, custom_objects=zoo.CLASSES, safe_mode=False)
-    return model, {_shape_of(text) for text in heard}
-
-
-def _shape_of(text: str) -> str:
-    return " ".join(text.split())[:60]
+    return model, {shape_of(text) for text in heard}
 
 
 def inputs(io: Any) -> list[Any]:

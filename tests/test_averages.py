@@ -9,8 +9,10 @@ from independent import tensors
 import tfstrip_core
 from tfstrip_core.containers import average_values
 
-MID_FIT = [m for m in MODELS if m.scenario == "ema_mid_fit"]
-CUSTOM = [m for m in MODELS if m.scenario == "custom_ema"]
+TOLD = [m for m in MODELS if m.scenario == "ema_mid_fit"]
+MID_FIT = [m for m in TOLD if m.configured or not m.by_objects]
+# Only the values show what these are: the class is the user's own, or there are weights alone, without a config.
+CUSTOM = [m for m in MODELS if m.scenario == "custom_ema" or (m in TOLD and m not in MID_FIT)]
 AFTER_FIT = [m for m in MODELS if m.scenario == "ema_after_fit"]
 
 

@@ -6,12 +6,12 @@ import re
 from concurrent.futures import ThreadPoolExecutor
 
 import pytest
-from conftest import MODELS, one
+from conftest import FILES, one
 from damage import Case, case, flip, run_batch
 from hostile import WEIGHTS, assert_refused, judge, unpacked
 from independent import weights
 
-TWO_WRITERS = [model for model in MODELS if model.writer in ("keras3.15.1", "tf2.15")]
+TWO_WRITERS = [model for model in FILES if model.writer in ("keras3.15.1", "tf2.15")]
 FLIPPED = [
     one("tf2.15", "sequential.h5"),
     one("keras3.15.1", "sequential.h5"),

@@ -64,5 +64,5 @@ def test_every_archive_has_an_index_of_all_its_models() -> None:
     for archive in sorted(FIXTURES.glob(f"data/*/{packed.NAME}")):
         mine = [model for model in MODELS if model.writer == archive.parent.name]
         folder = Path(mine[0].path).parent
-        told = {model.facts["file"] for model in mine} | {model.facts["io"] for model in mine}
-        assert {path.name for path in folder.iterdir()} == told
+        told = {path for model in mine for path in (*model.files, str(model.io))}
+        assert {str(path) for path in folder.rglob("*") if path.is_file()} == told
