@@ -330,6 +330,43 @@ def test_two_runs_at_once_make_one_right_release(seed: int, published: bool, hub
     assert not hub.releases[0].draft
 
 
+@pytest.mark.parametrize("step", range(4))
+def test_a_job_that_is_a_step_behind_undoes_nothing(step: int, hub: Mangled, files: list[str]) -> None:
+    """Another job finishes everything between two of our renames, and removes what gave way: both are content."""
+    release = hub.add_release("v1", assets={"a.bin": b"old", "b.bin": b"old"})
+    seen: list[int] = []
+
+    def mangle(handler: Handler, answer: Answer) -> Answer:
+        if handler.command == "PATCH" and "/assets/" in handler.path:
+            seen.append(1)
+            if len(seen) == step + 1:
+                hub.mangle = lambda handler, answer: answer
+                attach(hub, files, wishes=publishing.Wishes(existing="replace"))
+        return answer
+
+    hub.mangle = mangle
+    attach(hub, files, wishes=publishing.Wishes(existing="replace"))
+    assert len(seen) == step + 1
+    assert {asset.name: asset.content for asset in release.assets} == {"a.bin": b"a" * 3000, "b.bin": b"b" * 70000}
+
+
+def test_another_job_s_file_is_not_deleted(hub: Mangled, files: list[str]) -> None:
+    """Its bytes are others than ours and came between: this job is red, the file stays."""
+    release = hub.add_release("v1", draft=True)
+
+    def mangle(handler: Handler, answer: Answer) -> Answer:
+        if handler.command == "POST" and "name=a.bin" in handler.path and len(release.assets) == 1:
+            asset = hub.new_asset(release, "b.bin", 5, "a/b", "")
+            Path(asset.path).write_bytes(b"their")
+            asset.state = "uploaded"
+        return answer
+
+    hub.mangle = mangle
+    with pytest.raises(CannotPublish, match=r"b\.bin has other bytes"):
+        attach(hub, files)
+    assert stored(hub)["b.bin"] == b"their"
+
+
 def test_a_listing_asks_no_more_than_it_needs(hub: Mangled, files: list[str]) -> None:
     """A second run with nothing to do writes nothing, and asks for a handful of things."""
     attach(hub, files)

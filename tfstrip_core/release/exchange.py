@@ -8,10 +8,13 @@ names; a file that has to give way is put aside for that moment, so that it can 
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
+from contextlib import suppress
 from datetime import datetime, timedelta, timezone
 from functools import partial
 from typing import Literal
 
+import github
+import requests
 from github.GitRelease import GitRelease
 from github.GitReleaseAsset import GitReleaseAsset
 
@@ -97,7 +100,7 @@ def compare(
 ) -> list[GitReleaseAsset]:
     """Read the list of assets afresh; raise CannotPublish unless each of ours is there with our bytes.
 
-    What this run sent and GitHub stored otherwise is removed.
+    What this run itself `sent`, and GitHub stored otherwise, is removed.
     """
     assets, names = listed(hub, release), {asset.name: name for asset, name in sent}
     there = held(assets)
@@ -193,21 +196,26 @@ def _rename_all(
     try:
         for asset, name in steps:
             done.append(asset)  # before it is asked for: an answer that is lost may have been a yes
-            rename(hub, asset, name)
-        assets = listed(hub, release)
-        _check_names(hub, release, wanted, held(assets))
+            with suppress(github.UnknownObjectException):  # another job with the same files is a step ahead
+                rename(hub, asset, name)
+        return _settled(hub, release, wanted)
     except BaseException:
+        with suppress(CannotPublish, github.GithubException, requests.RequestException):
+            return _settled(hub, release, wanted)  # by another job, whose work is not to be undone
         for asset in reversed(done):
             back = partial(asset.update_asset, asset.name, asset.label or "")
             bring_back(hub, f"{asset.name}: giving it its name back", back)
         raise
-    return assets
 
 
-def _check_names(hub: Hub, release: GitRelease, wanted: Sequence[Asset], there: dict[str, GitReleaseAsset]) -> None:
+def _settled(hub: Hub, release: GitRelease, wanted: Sequence[Asset]) -> list[GitReleaseAsset]:
+    """Return the list of assets; raise CannotPublish unless all of ours are in it under their names."""
+    assets = listed(hub, release)
+    there = held(assets)
     for asset in wanted:
         if asset.name not in there or not same(hub, there[asset.name], asset):
             raise _incomplete(release, asset, [there[asset.name]] if asset.name in there else [])
+    return assets
 
 
 def withdraw(hub: Hub, release: GitRelease, sent: Sequence[tuple[Asset, str]]) -> None:

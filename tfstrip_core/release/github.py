@@ -138,11 +138,13 @@ def attach(hub: Hub, wanted: Sequence[Asset], wishes: Wishes) -> Attached:
             release = _create(hub, wishes, tagged=tagged)
             to_send = exchange.missing(hub, release, wanted, wishes.existing)  # another job may have been quicker
         try:
+            ours = []
             for asset, name in to_send:
                 signals.obey()
                 hub.bound.tell(f"{name}: sending {asset.size:,} bytes")
-                upload(hub, release, asset, name)
-            there = exchange.compare(hub, release, wanted, to_send)
+                if upload(hub, release, asset, name):
+                    ours.append((asset, name))
+            there = exchange.compare(hub, release, wanted, ours)
             exchange.settle(hub, release, wanted, there, wishes.existing)
         except BaseException:
             if not release.draft:

@@ -177,8 +177,10 @@ def _as_it_is(request: requests.PreparedRequest) -> requests.PreparedRequest:
     return request
 
 
-def upload(hub: Hub, release: GitRelease, asset: Asset, name: str) -> None:
+def upload(hub: Hub, release: GitRelease, asset: Asset, name: str) -> bool:
     """Send one file under `name`, again if that breaks; what is in the way of the name is waited for, then removed.
+
+    Return whether what has the name now may be ours, and not another job's.
 
     What our own broken try left is removed at once. What was there before may be another job's upload that is under
     way: it has as long as there are pauses.
@@ -192,12 +194,13 @@ def upload(hub: Hub, release: GitRelease, asset: Asset, name: str) -> None:
             retries.again(hub.bound, f"{name}: upload", error, pause, helps=taken)
             left = next((item for item in listed(hub, release) if item.name == name), None)
             if left is not None and left.state == "uploaded":
-                return  # the try arrived after all, or another job was quicker: who compares will tell
+                return broken or not taken  # the try arrived after all, or another job was quicker
             broken = broken or not taken
             if left is not None and (broken or pause == retries.PAUSES[-1]):
                 delete(hub, left)
         else:
-            return
+            break
+    return True
 
 
 def _is_taken(error: Exception) -> bool:
