@@ -111,6 +111,25 @@ def test_ordinary_slots_are_not_taken_for_averages(writer: str, name: str, tmp_p
     assert {item.name for item in result.removed if item.rule != "TFS201"} == set(filter(is_state, tensors(path)))
 
 
+@pytest.mark.parametrize("name", ["sgd_ema_mid_fit.weights.h5", "adam_ema_mid_fit.weights.h5"])
+def test_averages_are_not_applied_on_a_guess(name: str, tmp_path: Path) -> None:
+    """Which average belongs to which weight is written nowhere: --ema apply says so, and writes nothing."""
+    path = forms.unpack(tmp_path, "keras3.15.1", name)
+    with pytest.raises(tfstrip_core.NeedsChoice, match="not certain"):
+        tfstrip_core.strip(path, str(tmp_path / "out"), ema="apply")
+    assert not (tmp_path / "out").exists()
+
+
+@each
+def test_in_place_gives_the_same_file(writer: str, name: str, tmp_path: Path) -> None:
+    """Stripped in place a file is what -o makes of it, and a second strip leaves it untouched."""
+    path, target = forms.unpack(tmp_path, writer, name), tmp_path / "out"
+    tfstrip_core.strip(path, str(target), ema="drop")
+    tfstrip_core.strip(path, in_place=True, ema="drop")
+    assert Path(path).read_bytes() == target.read_bytes()
+    assert not tfstrip_core.strip(path, in_place=True).changed
+
+
 def test_averages_of_windows_are_applied_to_their_weights(tmp_path: Path) -> None:
     """With a config that leaves no doubt each weight takes its average's bytes, under the names of the file."""
     path, target = forms.unpack(tmp_path, "tf2.15", "windows_ema.keras"), str(tmp_path / "out")
@@ -159,7 +178,7 @@ QUANTIZER = {
 }
 
 
-@pytest.mark.parametrize("title", ["", "vector_quantizer", "optimizer_head"])
+@pytest.mark.parametrize("title", ["", "vector_quantizer", "optimizer", "my_optimizer"])
 def test_a_layer_in_an_attribute_called_optimizer_stays(title: str, tmp_path: Path) -> None:
     """A quantizer has an optimizer's form and a weight's shape; its place alone must not cost its codebook."""
     path = tree(tmp_path / "m.weights.h5", **QUANTIZER)

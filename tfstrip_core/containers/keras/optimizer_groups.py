@@ -139,13 +139,13 @@ def _is_supported(members: list[Group], shapes: set[tuple[int, ...]], title: Cal
         return False
     # Names may raise a suspicion, never prove one: `g_optimizer`, `optimizers/sgd`, or the name Keras 3.6 keeps.
     words = {word for group in members for word in (*group.path.split("/"), title(group.path))}
-    return any(is_optimizers_name(word) for word in words)
+    plain = map(class_word, words)
+    return any(word in keras_config.OPTIMIZERS or word.endswith("optimizer") for word in plain)
 
 
-def is_optimizers_name(word: str) -> bool:
-    """Return whether an object is called as Keras calls an optimizer: its class in snake case, perhaps numbered."""
-    plain = re.sub(r"_\d+$", "", word).replace("_", "").lower()
-    return plain in keras_config.OPTIMIZERS or plain.endswith("optimizer")
+def class_word(name: str) -> str:
+    """Return the class that Keras would have named an object after: `adam_w_4` is of class adamw."""
+    return re.sub(r"_\d+$", "", name).replace("_", "").lower()
 
 
 def state(slots: int, scalars: int) -> str:

@@ -12,7 +12,7 @@ from collections.abc import Callable, Iterable, Iterator
 from dataclasses import replace
 
 from tfstrip_core.codecs.hdf5 import Dataset, Tree
-from tfstrip_core.containers.keras import optimizer_groups
+from tfstrip_core.containers.keras import keras_config, optimizer_groups
 from tfstrip_core.containers.keras.optimizer_groups import LAYER_LISTS, Group
 from tfstrip_core.inventory import Finding
 
@@ -85,7 +85,7 @@ def _is_model(tree: Tree, path: str) -> bool:
 def _is_proven(
     path: str, found: dict[str, Group], title: Callable[[str], str], weights: Counter[tuple[int, ...]]
 ) -> bool:
-    if optimizer_groups.is_optimizers_name(title(path)):
+    if optimizer_groups.class_word(title(path)) in keras_config.OPTIMIZERS:
         return True
     return any(_mirrors(group, weights) for group in found.values() if optimizer_groups.is_member(path, group.path))
 
