@@ -105,8 +105,8 @@ def test_applied_averages_predict_what_the_writer_predicted_with_them(model: Fix
         return
     io = np.load(model.io)
     dropped, _ = keras_run.load(strip(model, tmp_path), compile=False)
-    Path(tmp_path / Path(model.path).name).unlink()
-    applied, _ = keras_run.load(strip(model, tmp_path, ema="apply"), compile=False)
+    (tmp_path / "applied").mkdir()
+    applied, _ = keras_run.load(strip(model, tmp_path / "applied", ema="apply"), compile=False)
     np.testing.assert_allclose(keras_run.predict(applied, io)[0], io["yavg0"], rtol=1e-5, atol=1e-6)
     assert not np.allclose(keras_run.predict(dropped, io)[0], io["yavg0"], rtol=1e-5, atol=1e-6)
 
