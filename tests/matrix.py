@@ -26,11 +26,15 @@ def job(model: Fixture, folder: Path) -> dict[str, Any]:
     """Strip a fixture into a folder of its own; return what fixtures/loading.py is to do."""
     target = folder / f"of {model.facts['file']}" / Path(model.path).name
     target.parent.mkdir(parents=True)
-    tfstrip_core.strip(model.path, str(target), ema="drop" if model.scenario in DIFFERING_AVERAGES else None)
+    choice = "drop" if model.scenario in DIFFERING_AVERAGES else None
+    tfstrip_core.strip(model.path, str(target), ema=choice)
     alone = "weights" in model.facts["container"]
     said = {"original": model.path, "stripped": str(target), "io": str(model.io)}
     if alone and model.by_objects:
-        said["whole"] = one(model.writer, model.scenario + ".keras").path
+        # Stripped, as a nested model that is compiled warns of weights without its optimizer's.
+        said["whole"] = str(target.parent / "whole.keras")
+        whole = one(model.writer, model.scenario + ".keras")
+        tfstrip_core.strip(whole.path, said["whole"], ema=choice)
     return {**said, "ways": ["weights"] if alone else ["uncompiled", "compiled"]}
 
 

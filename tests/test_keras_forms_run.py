@@ -13,7 +13,7 @@ import h5py
 import keras_run
 import numpy as np
 import pytest
-from conftest import E2E, MODELS, Fixture
+from conftest import E2E, RUN, Fixture
 
 import tfstrip_core
 
@@ -25,7 +25,7 @@ pytestmark = [pytest.mark.keras, pytest.mark.filterwarnings("default")]
 KERAS_2 = keras_run.major() == 2
 MINE = [
     model
-    for model in MODELS
+    for model in RUN
     if model.facts["container"] == "keras-zip" and model.facts["loads"] and model.keras == keras_run.major()
 ]
 WEIGHTS = [found for found in forms.names(".weights.h5") if not found[1].startswith("windows")]

@@ -10,6 +10,7 @@ from pathlib import Path
 import h5py
 import numpy as np
 import pytest
+from conftest import one
 from hostile import assert_one_sentence, judge, run
 from independent import tensors
 from keras_made import LAYER_SPANS, OPTIMIZER_SPANS, groups, mapped, shards, union
@@ -410,3 +411,29 @@ def test_it_loads_and_predicts_the_same(source: Path, tmp_path: Path) -> None:
         outputs.append(predict(model, io))
     assert same_bytes(*outputs)
     assert np.allclose(outputs[0][0], io["y0"], atol=1e-6)
+
+
+def test_files_that_the_map_lacks_are_found_among_those_that_it_has(tmp_path: Path) -> None:
+    """Keras 3.10 lets one optimizer begin amid another's files; a file of an older model beside them is not taken."""
+    model = one("keras3.10.0", "mixed_precision.weights.json")
+    assert len(model.facts["labels"]["unmapped_shards"]) == 4
+    for file in model.files:
+        shutil.copy(file, tmp_path)
+    path = str(tmp_path / model.facts["file"])
+    held = set(union(path))
+    stale = tmp_path / "mixed_precision_00006.weights.h5"
+    shutil.copy(tmp_path / "mixed_precision_00002.weights.h5", stale)
+    assert {tensor.name for tensor in inspect(path).tensors} == held
+    strip(path, in_place=True)
+    assert set(union(path)) - set(tensors(str(stale))) == {name for name in held if name.startswith("layers/")}
+    assert stale.exists()
+
+
+def test_a_file_whose_groups_only_led_to_the_optimizer_goes_with_it(tmp_path: Path) -> None:
+    """Of a nested model's optimizer nothing is left: no file with empty groups, which no map would name."""
+    model = one("keras3.15.1", "nested_compiled.weights.json")
+    target = tmp_path / model.facts["file"]
+    strip(model.path, str(target))
+    files = sorted(path.name for path in tmp_path.glob("*.h5"))
+    assert files == [path.name for path in map(Path, model.files[1:]) if path.name in target.read_text()]
+    assert len(files) < len(model.files) - 1

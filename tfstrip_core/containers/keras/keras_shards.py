@@ -6,6 +6,7 @@ the union of the files' trees, and a strip writes each of them anew without what
 
 from __future__ import annotations
 
+import math
 import os
 import shutil
 from collections.abc import Iterator
@@ -38,6 +39,11 @@ class _Model:
         """Return the endings of the files that have a group or dataset of this path."""
         return [ending for ending, tree in self.trees.items() if name in tree.groups or name in tree.datasets]
 
+    def tensors_in(self, group: str) -> list[str]:
+        """Return the endings of the files in which this group itself has tensors; elsewhere it only leads to others."""
+        held = {ending for ending, tree in self.trees.items() if group in {n.rpartition("/")[0] for n in tree.datasets}}
+        return sorted(held)
+
 
 @contextmanager
 def _open(path: str, ending: str) -> Iterator[tuple[BinaryIO, Any]]:
@@ -65,10 +71,7 @@ def _read(path: str) -> _Model:
             if group not in trees[ending].groups:
                 name = os.path.basename(path) + ending
                 raise Unreadable(f"its map names {group!r} in {name}, which has no such group", "get a complete copy")
-    for ending in said.others():
-        tree = _continuing(path, ending, said, trees)
-        if tree:
-            trees[ending] = tree
+    trees.update(_continuing(path, said, trees))
     datasets = {name: dataset for tree in trees.values() for name, dataset in tree.datasets.items()}
     groups = frozenset(name for tree in trees.values() for name in tree.groups)
     if len(datasets) < sum(len(tree.datasets) for tree in trees.values()) or not groups.isdisjoint(datasets):
@@ -76,25 +79,48 @@ def _read(path: str) -> _Model:
     return _Model(said, trees, Tree(datasets, groups))
 
 
-def _continuing(path: str, ending: str, said: ShardMap, trees: dict[str, Tree]) -> Tree | None:
-    """Return the tree of a file that the map lacks, where it goes on with groups of the map's: Keras 3.10 wrote so.
+def _continuing(path: str, said: ShardMap, trees: dict[str, Tree]) -> Iterator[tuple[str, Tree]]:
+    """Yield the files that the map lacks, where they go on with groups of the map's: Keras 3.10 wrote so.
 
-    Any other is of an older model, or somebody else's.
+    What an older, larger model left has higher numbers. So these are the first of them, as many as make whole, from
+    tensor 0 to the last, every group in which they have some; any others are somebody else's.
     """
-    try:
-        tree = _tree(path, ending)
-    except (TfstripError, OSError):
-        return None
-    for group in {name.rpartition("/")[0] for name in tree.datasets}:
-        numbers = [
-            name.rpartition("/")[2]
-            for other in (*trees.values(), tree)
-            for name in other.datasets
-            if name.rpartition("/")[0] == group
-        ]
-        if group not in said.shards or sorted(numbers) != sorted(map(str, range(len(numbers)))):
-            return None
-    return tree
+    held: dict[str, set[str]] = {}
+    for tree in trees.values():
+        for name in tree.datasets:
+            group, _, number = name.rpartition("/")
+            held.setdefault(group, set()).add(number)
+    last = {group: max(map(_number, numbers)) for group, numbers in held.items()}
+    found: list[tuple[str, Tree]] = []
+    whole, gaps = 0, set[str]()
+    for ending in said.others():
+        try:
+            tree = _tree(path, ending)
+        except (TfstripError, OSError):
+            break
+        if not _goes_on(tree, said, held, last):
+            break
+        for group in {name.rpartition("/")[0] for name in tree.datasets}:
+            (gaps.discard if last[group] + 1 == len(held[group]) else gaps.add)(group)
+        found.append((ending, tree))
+        whole = whole if gaps else len(found)
+    yield from found[:whole]
+
+
+def _goes_on(tree: Tree, said: ShardMap, held: dict[str, set[str]], last: dict[str, float]) -> bool:
+    """Add a file's tensors to those `held`; return False where one is of no group of the map's, or is there already."""
+    for name in tree.datasets:
+        group, _, number = name.rpartition("/")
+        if group not in said.shards or number in held.setdefault(group, set()):
+            return False
+        held[group].add(number)
+        last[group] = max(last.get(group, -1), _number(number))
+    return True
+
+
+def _number(name: str) -> float:
+    """Return the number that a tensor is called by, infinity for any other name."""
+    return int(name) if name.isascii() and name.isdigit() and len(name) < 10 and name == str(int(name)) else math.inf
 
 
 def inventory(path: str, _scope: Scope = INFERENCE) -> Inventory:
@@ -169,7 +195,7 @@ def contents(path: str) -> Iterator[Contents]:
                 group, _, attribute = name.rpartition("@")
                 found[kind, f"{group}/@{ending}@{attribute}"] = part
     for group in model.union.groups - {""}:
-        kind = f"group in {model.holders(group)}, named in {list(model.map.shards.get(group, ()))}"
+        kind = f"group of {model.tensors_in(group)}, named in {list(model.map.shards.get(group, ()))}"
         found["group", group] = Part(kind, partial(iter, ()))
     for name, content in (*shard_map.rest(model.map), ("total_size", _excess(model))):
         found["config", f"{ENDING} {name}"] = Part("json", partial(iter, (content,)))
@@ -201,7 +227,9 @@ def rewrite(path: str, plan: Plan, target: str) -> list[str]:
     drop = {finding.subject for finding in plan.drop}
     for ending, tree in model.trees.items():
         mine = lost & {*tree.groups, *tree.datasets}
-        if mine and ending != FIRST and not {*tree.groups, *tree.datasets} - mine - {""}:
+        named = {group for group, held in model.map.shards.items() if ending in held}
+        # Groups that only led to what goes, as layers/ to a nested model's optimizer, are no reason to keep a file.
+        if mine and ending != FIRST and not (tree.datasets.keys() | named) - mine:
             continue
         if mine or f"unused-space{ending}" in drop:
             with _open(path, ending) as (file, fid):
