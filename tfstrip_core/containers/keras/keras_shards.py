@@ -69,6 +69,7 @@ def _read(path: str) -> _Model:
         tree = _continuing(path, ending, said, trees)
         if tree:
             trees[ending] = tree
+    trees = {ending: trees[ending] for ending in sorted(trees, key=shard_map.number)}
     datasets = {name: dataset for tree in trees.values() for name, dataset in tree.datasets.items()}
     groups = frozenset(name for tree in trees.values() for name in tree.groups)
     if len(datasets) < sum(len(tree.datasets) for tree in trees.values()) or not groups.isdisjoint(datasets):
