@@ -191,6 +191,25 @@ def test_a_layer_in_an_attribute_called_optimizer_stays(title: str, tmp_path: Pa
     assert tensors(str(tmp_path / "out")) == tensors(path)
 
 
+@pytest.mark.parametrize(("place", "title"), [("", ""), ("block/", ""), ("block/", "teacher"), ("block/", "optimizer")])
+def test_a_teacher_of_all_weights_stays(place: str, title: str, tmp_path: Path) -> None:
+    """A copy of each weight behind a step counter is momentum's form too: seen lost from Keras 2.15 and 3.15."""
+    shapes = [(4, 8), (8,), (8, 1), (1,)]
+    student = {f"dense/vars/{at}": np.ones(shape, FLOAT) for at, shape in enumerate(shapes)}
+    teacher = {f"{place}optimizer/vars/{at}": np.zeros(shape, FLOAT) for at, shape in enumerate(shapes, 1)}
+    inner = {f"{place}layers/dense/vars/0": np.ones((2, 2), FLOAT)}
+    path = tree(tmp_path / "m.weights.h5", **student, **teacher, **inner, **{f"{place}optimizer/vars/0": np.int64(3)})
+    if title:
+        with h5py.File(path, "r+") as file:
+            file[f"{place}optimizer/vars"].attrs["name"] = title
+    assert rules(path) <= {"TFS107", "TFS108"}
+    with h5py.File(path, "r+") as file:  # and of a compiled model the same is its optimizer
+        file[f"{place}metrics/mean/vars/0"] = FLOAT(0)
+        if title:
+            file[f"{place}optimizer/vars"].attrs["name"] = "sgd_1"
+    assert "TFS101" in rules(path)
+
+
 def test_an_optimizers_own_name_is_proof_with_its_form(tmp_path: Path) -> None:
     """Keras 3.6 and later name it, so that plain SGD without any slot is found as well."""
     plain = {name: value for name, value in QUANTIZER.items() if name != "optimizer/vars/2"}
@@ -199,6 +218,15 @@ def test_an_optimizers_own_name_is_proof_with_its_form(tmp_path: Path) -> None:
     with h5py.File(path, "r+") as file:
         file["optimizer/vars"].attrs["name"] = "SGD"
     assert rules(path) == {"TFS101"}
+
+
+def test_an_optimizers_own_name_is_no_proof_where_a_layer_may_be(tmp_path: Path) -> None:
+    """Inside a layer that has a list of layers, as a model has, another may be called adam."""
+    arrays = {name.replace("optimizer", "block/optimizer"): value for name, value in QUANTIZER.items()}
+    path = tree(tmp_path / "m.weights.h5", **arrays, **{"block/layers/dense/vars/0": np.eye(8, dtype=FLOAT)})
+    with h5py.File(path, "r+") as file:
+        file["block/optimizer/vars"].attrs["name"] = "adam"
+    assert rules(path) == {"TFS107"}
 
 
 @pytest.mark.parametrize("prefix", ["layers/optimizer", "layers/block/optimizer", "head/optimizer"])
@@ -273,7 +301,7 @@ def test_an_object_called_model_weights_is_no_whole_model(tmp_path: Path) -> Non
 def test_two_spellings_of_one_path_are_left_alone(tmp_path: Path) -> None:
     r"""A file with `layers\x` and `layers/x` is no writer's: neither is judged by the other's place."""
     arrays = {rf"layers\dense{place}/vars/0": np.ones((3, 4), FLOAT) for place in range(4)}
-    slots = {rf"layers\net\optimizer/vars/{place + 1}": np.ones((3, 4), FLOAT) for place in range(4)}
+    slots = {rf"layers\net\optimizer/vars/{place + 1}": np.ones((3, 4), FLOAT) for place in range(8)}
     slots[r"layers\net\optimizer/vars/0"] = np.int64(1)
     own = {r"layers\net\layers\dense/vars/0": np.ones((3, 4), FLOAT)}
     path = tree(tmp_path / "m.weights.h5", **arrays, **slots, **own)

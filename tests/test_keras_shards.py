@@ -283,6 +283,29 @@ def shard_excess(path: str) -> float:
     return mapped(path)["metadata"]["total_size"] - sum(sizes)
 
 
+def test_files_of_an_inner_models_optimizer_alone(tmp_path: Path) -> None:
+    """They keep the empty group of that model and go out of the map, in the midst of the files' numbers."""
+    held: list[dict[str, np.ndarray]] = [
+        {"net/layers/dense/vars/0": np.ones((4, 4), "f4"), "net/optimizer/vars/0": np.int64(1)},
+        *({f"net/optimizer/vars/{place}": np.zeros((4, 4), "f4")} for place in (1, 2, 3, 4)),
+        {"net/vars/0": np.ones((4, 4), "f4"), "vars/0": np.ones(3, "f4")},
+    ]
+    weights: dict[str, list[str]] = {}
+    for number, arrays in enumerate(held):
+        name = f"x_{number:05}.weights.h5"
+        with h5py.File(tmp_path / name, "w") as file:
+            for place, value in arrays.items():
+                file[place] = value
+                weights.setdefault(f"/{place[:-2]}", []).append(name)
+    path = tmp_path / "x.weights.json"
+    path.write_text(json.dumps({"metadata": {"total_size": 0.0}, "weight_map": weights}))
+    before = union(str(path))
+    target = tmp_path / "out" / "x.weights.json"
+    target.parent.mkdir()
+    strip(str(path), str(target))
+    assert union(str(target)) == {name: value for name, value in before.items() if "optimizer" not in name}
+
+
 def test_names_that_differ_from_the_maps(path: str, tmp_path: Path, capsys) -> None:
     """Keras does not load a renamed map either: it opens the first file by the map's own name."""
     os.rename(path, f"{tmp_path}/model/other.weights.json")

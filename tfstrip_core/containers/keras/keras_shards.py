@@ -72,6 +72,7 @@ def _read(path: str) -> _Model:
                 name = os.path.basename(path) + ending
                 raise Unreadable(f"its map names {group!r} in {name}, which has no such group", "get a complete copy")
     trees.update(_continuing(path, said, trees))
+    trees = {ending: trees[ending] for ending in sorted(trees, key=shard_map.number)}
     datasets = {name: dataset for tree in trees.values() for name, dataset in tree.datasets.items()}
     groups = frozenset(name for tree in trees.values() for name in tree.groups)
     if len(datasets) < sum(len(tree.datasets) for tree in trees.values()) or not groups.isdisjoint(datasets):

@@ -38,17 +38,18 @@ class ShardMap:
     @property
     def endings(self) -> tuple[str, ...]:
         """Endings of the files that a loader opens, in the order of their numbers."""
-        return tuple(sorted({FIRST, *(ending for held in self.shards.values() for ending in held)}, key=_number))
+        return tuple(sorted({FIRST, *(ending for held in self.shards.values() for ending in held)}, key=number))
 
     def others(self) -> list[str]:
         """Return the endings of the files beside those that are called like more of them."""
         folder, base = os.path.split(self.path)
         matches = (_SHARD.fullmatch(name) for name in os.listdir(folder or "."))
         found = {match.group(2) for match in matches if match and match.group(1) == base}
-        return sorted(found - set(self.endings), key=_number)
+        return sorted(found - set(self.endings), key=number)
 
 
-def _number(ending: str) -> tuple[int, str]:
+def number(ending: str) -> tuple[int, str]:
+    """Return what orders endings by their numbers."""
     return len(ending), ending
 
 

@@ -1,7 +1,8 @@
 """What Keras's `save_weights` writes since 2.12 (`.weights.h5`): the object tree of a `.keras` file, and no config.
 
-Nothing in such a file says that a model was compiled. That `optimizer` of a model is one is proven by the form of its
-state together with what Keras itself called it (3.6 and later write that) or with slots that mirror many weights.
+Nothing in such a file says that a model was compiled. That `optimizer` of the whole model is one is proven by the form
+of its state together with what Keras itself called it (3.6 and later write that), or with slots that mirror many
+weights; further inside, where a layer can pass for a model, by both, as far as there are names.
 """
 
 from __future__ import annotations
@@ -64,7 +65,7 @@ def findings(tree: Tree, title: Callable[[str], str]) -> Iterator[Finding]:
     found = optimizer_groups.groups(tree)
     state = {dataset.name for group in found.values() for dataset in group.datasets}
     weights = Counter(d.shape for name, d in tree.datasets.items() if d.shape and name not in state and _is_real(d))
-    owned = sorted(path for path in found if _is_models(tree, path) and _is_proven(path, found, title, weights))
+    owned = sorted(path for path in found if _is_models(tree, path) and _is_proven(tree, path, found, title, weights))
     for finding in optimizer_groups.findings(tree, owned, title):
         yield replace(finding, opaque=True)
     if writer(tree) == "Keras 2":
@@ -83,22 +84,30 @@ def _is_model(tree: Tree, path: str) -> bool:
 
 
 def _is_proven(
-    path: str, found: dict[str, Group], title: Callable[[str], str], weights: Counter[tuple[int, ...]]
+    tree: Tree, path: str, found: dict[str, Group], title: Callable[[str], str], weights: Counter[tuple[int, ...]]
 ) -> bool:
-    if optimizer_groups.class_word(title(path)) in keras_config.OPTIMIZERS:
-        return True
-    return any(_mirrors(group, weights) for group in found.values() if optimizer_groups.is_member(path, group.path))
+    name = title(path)
+    named = optimizer_groups.class_word(name) in keras_config.OPTIMIZERS
+    copies = max(_copies(group, weights) for group in found.values() if optimizer_groups.is_member(path, group.path))
+    # One copy of each weight may be a teacher's, but for models that keep metrics: compile() has put its own there.
+    compiled = copies > 1 or (copies > 0 and path.removesuffix("optimizer") + "metrics" in tree.groups)
+    if path == "optimizer":
+        # Keras that writes names (3.6) writes all layers of the whole model first, under `layers`; Keras 2 does not.
+        return named or compiled or (copies > 0 and name != "")
+    # Elsewhere a layer of the user's may pass for a model, with a list called layers.
+    return copies > 0 and named if name else compiled
 
 
-def _mirrors(group: Group, weights: Counter[tuple[int, ...]]) -> bool:
-    """Return whether a group's slots are the same number of arrays, none of another shape, for each of some weights."""
+def _copies(group: Group, weights: Counter[tuple[int, ...]]) -> int:
+    """Return how many arrays, the same for each, a group's slots have for some of the weights; 0 if others as well."""
     slots = Counter(slot.shape for slot in group.slots if slot.shape and _is_real(slot))
     if slots.total() < _ENOUGH or slots.total() != sum(1 for slot in group.slots if slot.shape):
-        return False
-    return any(
+        return 0
+    fits = (
         all(count % each == 0 and count // each <= weights[shape] for shape, count in slots.items())
         for each in range(1, _MOST + 1)
     )
+    return next((each for each, fit in enumerate(fits, 1) if fit), 0)
 
 
 def _is_real(dataset: Dataset) -> bool:
