@@ -196,8 +196,7 @@ def _rename_all(
     try:
         for asset, name in steps:
             done.append(asset)  # before it is asked for: an answer that is lost may have been a yes
-            with suppress(github.UnknownObjectException):  # another job with the same files is a step ahead
-                rename(hub, asset, name)
+            rename(hub, asset, name)
         return _settled(hub, release, wanted)
     except BaseException:
         with suppress(CannotPublish, github.GithubException, requests.RequestException):
