@@ -132,6 +132,8 @@ def test_a_second_strip_changes_nothing(model: Fixture, stripped: Callable[[Fixt
     assert not tfstrip_core.strip(second, in_place=True).changed
     assert (os.stat(second).st_ino, os.stat(second).st_mtime_ns) == (stamp.st_ino, stamp.st_mtime_ns)
     suspected = model.scenario in ("gan", "wrapper_optimizer") and model.by_objects
+    # Keras 2.12 stores the settings of compile() of the outermost model alone.
+    suspected |= model.writer == "tf2.12" and model.scenario.startswith("nested") and model.configured
     assert tfstrip_core.check([second]).exit_code == int(suspected)
 
 
