@@ -142,13 +142,17 @@ def test_averages_of_windows_are_applied_to_their_weights(tmp_path: Path) -> Non
 
 @pytest.mark.parametrize("model", KERAS, ids=lambda model: model.id)
 def test_weights_alone_lose_no_more_than_in_their_archive(model: Fixture, tmp_path: Path) -> None:
-    """What save_weights writes is the archive's own weights: without its config less is proven, and nothing more."""
+    """What save_weights writes is the archive's own weights: without its config less is proven, and nothing more.
+
+    But for nested models of Keras 2.12, whose settings it leaves out: there the config raises doubts.
+    """
     path = forms.inner_weights(model.path, tmp_path / "m.weights.h5")
     assert tfstrip_core.inspect(path).format == "keras-weights"
     result = tfstrip_core.strip(path, str(tmp_path / "out"), ema="drop")
     removed = {item.name for item in result.removed}
     archived = tfstrip_core.strip(model.path, str(tmp_path / "out.keras"), ema="drop")
-    assert removed <= {item.name for item in archived.removed}
+    doubtful = {name for found in archived.kept if model.writer == "tf2.12" for name in found.tensors}
+    assert removed <= {item.name for item in archived.removed} | doubtful
     labels = model.facts["labels"]
     state = (*labels.get("optimizer_groups", ()), *labels.get("metrics_groups", ()))
     assert all(any(name.startswith(f"{group}/") for group in state) for name in removed)
