@@ -177,6 +177,8 @@ def check_in_place(files: Iterable[str]) -> None:
 def check_target(source: str, target: str, endings: Sequence[str], layout: Layout | None, force: bool) -> None:
     """Raise UsageError where the result must not be written to `target` (with each of the model's endings)."""
     endings = tuple(endings)
+    if "\0" in target:
+        raise UsageError(f"the target {target} is no path", "name one without NUL")
     if layout:
         _check_directory(source, target, endings, layout, force)
         endings = ()
