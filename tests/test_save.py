@@ -308,7 +308,7 @@ def test_a_metric_that_is_not_there_stops_the_training(
 def test_a_directory_that_cannot_be_made_is_one_sentence(tmp_path: Path) -> None:
     """A file is where the directory is to be."""
     (tmp_path / "runs").write_text("")
-    with pytest.raises(TfstripError, match="runs cannot be made .*; name another path"):
+    with pytest.raises(TfstripError, match=r"runs cannot be made .*; name another path"):
         run(StrippedCheckpoint(tmp_path / "runs" / "x.keras"), [0.5])
 
 
