@@ -112,6 +112,7 @@ def test_an_interrupted_save_leaves_nothing(tmp_path: Path) -> None:
         (Mine, "x", {"format": "tf"}, "there is no format 'tf'; say one of keras, h5, weights, saved_model"),
         (Mine, "gone/x.keras", {}, "x.keras does not exist; make it first"),
         (Mine, "gone/x", {}, "x does not exist; make it first"),
+        (Mine, "a\0b.keras", {}, "is no path; name one without NUL"),
         (Mine, "", {"format": "keras"}, "is a directory; name the file to write in it"),
         (Mine, "x.keras", {"ema": "maybe"}, "there is no ema 'maybe'; say drop or apply"),
         (Mine, "x.keras", {"profile": "all"}, "there is no profile 'all'; say inference or serving"),
@@ -290,6 +291,8 @@ def test_averages_are_asked_about_before_training(tmp_path: Path) -> None:
             "there is no val_acc .*; monitor what there is: loss, val_loss",
         ),
         ({"filepath": "{val_acc}.keras"}, "cannot be filled in .*; what there is: epoch, loss, val_loss"),
+        ({"filepath": "{epoch.x}.keras"}, "cannot be filled in .*; what there is: epoch, loss, val_loss"),
+        ({"filepath": "{epoch[0]}.keras"}, "cannot be filled in .*; what there is: epoch, loss, val_loss"),
     ],
 )
 def test_a_metric_that_is_not_there_stops_the_training(
@@ -300,6 +303,13 @@ def test_a_metric_that_is_not_there_stops_the_training(
     with pytest.raises(UsageError, match=sentence):
         run(StrippedCheckpoint(**{"filepath": "x.keras"} | words), [0.5])
     assert left(tmp_path) == []
+
+
+def test_a_directory_that_cannot_be_made_is_one_sentence(tmp_path: Path) -> None:
+    """A file is where the directory is to be."""
+    (tmp_path / "runs").write_text("")
+    with pytest.raises(TfstripError, match=r"runs cannot be made .*; name another path"):
+        run(StrippedCheckpoint(tmp_path / "runs" / "x.keras"), [0.5])
 
 
 def test_a_failure_in_saving_stops_the_training_and_keeps_the_best_so_far(tmp_path: Path) -> None:

@@ -116,6 +116,18 @@ def test_the_current_directory_is_not_pulled_away(tmp_path: Path, capsys, monkey
 
 
 @pytest.mark.e2e
+@pytest.mark.parametrize("target", ["", "nowhere/.."])
+@pytest.mark.parametrize("words", [(), ("--force",)])
+def test_other_names_of_the_current_directory(words: tuple[str, ...], target: str, tmp_path: Path, capsys, monkeypatch):
+    """An unset variable in a script must not cost all that lies there."""
+    path = made(tmp_path / "model")
+    here = tmp_path / "here"
+    here.mkdir()
+    (here / "thesis.txt").write_text("mine")
+    monkeypatch.chdir(here)
+    assert "is the current directory" in refused(capsys, path, target, *words)
+
+
 def test_a_mount_point_is_refused(tmp_path: Path, capsys) -> None:
     """Bound to a folder of the same disk it cannot be told beforehand: the rename fails, and all is as it was."""
     path, target = made(tmp_path / "model"), tmp_path / "out"

@@ -22,6 +22,7 @@ if TYPE_CHECKING:
 
 PREFIX = ".tfstrip-"
 GRACE = 60.0
+_NEW = "name a new directory"
 
 
 @dataclass(frozen=True, slots=True)
@@ -176,6 +177,8 @@ def check_in_place(files: Iterable[str]) -> None:
 def check_target(source: str, target: str, endings: Sequence[str], layout: Layout | None, force: bool) -> None:
     """Raise UsageError where the result must not be written to `target` (with each of the model's endings)."""
     endings = tuple(endings)
+    if "\0" in target:
+        raise UsageError(f"the target {target} is no path", "name one without NUL")
     if layout:
         _check_directory(source, target, endings, layout, force)
         endings = ()
@@ -196,35 +199,37 @@ def check_target(source: str, target: str, endings: Sequence[str], layout: Layou
         raise UsageError(f"the directory of the target {target} does not exist", "make it first")
 
 
-def _check_directory(source: str, target: str, endings: Sequence[str], layout: Layout, force: bool) -> None:
-    """Raise UsageError where the directory `target` is not to be made, or holds what --force must not remove."""
+def _check_directory(source: str, named: str, endings: Sequence[str], layout: Layout, force: bool) -> None:
+    """Raise UsageError where the directory `named` is not to be made, or holds what --force must not remove."""
+    target = os.path.abspath(named)  # what is replaced: "" and "nowhere/.." are the current directory
     real, inner = os.path.realpath(source), os.path.realpath(target)
     if real == inner:
         raise UsageError("source and target are the same directory", "use --in-place")
+    if os.path.lexists(target) and os.path.isdir(target) and os.path.samefile(target, "."):
+        raise UsageError(f"the target {named} is the current directory, which cannot be replaced", _NEW)
     if os.path.commonpath([real, inner]) in (real, inner):
         one, other = ("target", "source") if inner.startswith(real) else ("source", "target")
         raise UsageError(f"the {one} lies in the {other}", "name a target elsewhere")
     if not os.path.lexists(target):
         return
-    if os.path.islink(target.rstrip(os.sep)) or not os.path.isdir(target):
-        raise UsageError(f"the target {target} is no directory, which a {layout.what} is", "name another one")
-    if os.path.ismount(target) or os.path.samefile(target, "."):
-        what = "a mount point" if os.path.ismount(target) else "the current directory"
-        raise UsageError(f"the target {target} is {what}, which cannot be replaced", "name a new directory")
+    if os.path.islink(target) or not os.path.isdir(target):
+        raise UsageError(f"the target {named} is no directory, which a {layout.what} is", "name another one")
+    if os.path.ismount(target):
+        raise UsageError(f"the target {named} is a mount point, which cannot be replaced", _NEW)
     if os.listdir(target):
-        _check_replaceable(target, endings, layout, force)
+        _check_replaceable(target, named, endings, layout, force)
 
 
-def _check_replaceable(target: str, endings: Sequence[str], layout: Layout, force: bool) -> None:
+def _check_replaceable(target: str, named: str, endings: Sequence[str], layout: Layout, force: bool) -> None:
     """Raise UsageError where the directory is not such a model alone, which the new one's files replace."""
     if not layout.is_there(target):
-        raise UsageError(f"the target {target} is a directory that holds no {layout.what}", "name another one")
+        raise UsageError(f"the target {named} is a directory that holds no {layout.what}", "name another one")
     if not force:
-        raise UsageError(f"the target {target} exists", "name another one, or say --force")
+        raise UsageError(f"the target {named} exists", "name another one, or say --force")
     for name in _every_file(target):
         if not layout.is_part(name) and os.sep + name not in endings:
             raise UsageError(
-                f"the target {target} holds {name}, which is no part of the {layout.what} there and would be lost",
+                f"the target {named} holds {name}, which is no part of the {layout.what} there and would be lost",
                 "move that away, or name another target",
             )
 

@@ -7,7 +7,7 @@ import os
 from collections.abc import Collection, Mapping
 from typing import Any, Literal
 
-from tfstrip_core.errors import NeedsChoice, UsageError
+from tfstrip_core.errors import CannotReplace, NeedsChoice, UsageError
 from tfstrip_core.inventory import StripResult
 from tfstrip_core.plan import Ema, check_ema
 from tfstrip_core.reports import text
@@ -91,7 +91,11 @@ class StrippedCheckpoint:
                 print(f"\nEpoch {epoch + 1}: {self.monitor} did not improve from {self.best:.5f}")
             return
         path = self._path(epoch, logs)
-        os.makedirs(os.path.dirname(os.path.abspath(path)), exist_ok=True)
+        folder = os.path.dirname(os.path.abspath(path))
+        try:
+            os.makedirs(folder, exist_ok=True)
+        except OSError as error:
+            raise CannotReplace(f"{folder} cannot be made ({error.strerror})", "name another path") from None
         self.result = save(self.model, path, format=self.format, force=True, ema=self.ema, also=self.also)
         if self.verbose:
             better = f" {self.monitor} improved from {self.best:.5f} to {value:.5f}," if self.save_best_only else ""
@@ -107,7 +111,7 @@ class StrippedCheckpoint:
     def _path(self, epoch: int, logs: Mapping[str, Any]) -> str:
         try:
             return self.filepath.format(**{**logs, "epoch": epoch + 1})
-        except (KeyError, IndexError, ValueError) as error:
+        except (LookupError, ValueError, TypeError, AttributeError) as error:
             known = ", ".join(["epoch", *sorted(logs)])
             raise UsageError(
                 f"the path {self.filepath} cannot be filled in ({error})", f"what there is: {known}"

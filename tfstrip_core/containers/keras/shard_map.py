@@ -12,6 +12,7 @@ import os
 import re
 from collections.abc import Collection, Iterable, Iterator, Mapping
 from dataclasses import dataclass
+from functools import lru_cache
 from typing import Any
 
 from tfstrip_core.codecs import jsontext
@@ -41,10 +42,11 @@ class ShardMap:
         return tuple(sorted({FIRST, *(ending for held in self.shards.values() for ending in held)}, key=number))
 
     def others(self) -> list[str]:
-        """Return the endings of the files beside those that are called like more of them."""
+        """Return the endings of the regular files beside those that are called like more of them."""
         folder, base = os.path.split(self.path)
         matches = (_SHARD.fullmatch(name) for name in os.listdir(folder or "."))
         found = {match.group(2) for match in matches if match and match.group(1) == base}
+        found = {ending for ending in found if os.path.isfile(self.path + ending)}
         return sorted(found - set(self.endings), key=number)
 
 
@@ -82,16 +84,21 @@ def _endings(key: str, value: object, base: str) -> Iterator[str]:
     if not names or not all(isinstance(name, str) for name in names) or len(set(names)) < len(names):
         raise Refused(f"its map gives {key!r} no list of files", "no framework writes that; do not load this file")
     for name in names:
-        if os.path.basename(name) != name or "\\" in name or not name.isprintable():
-            raise Refused(f"its map names {name!r}, which is no file beside it", "do not load this file")
-        match = _SHARD.fullmatch(name)
-        if not match:
-            raise Refused(f"its map names {name!r}, which is no file of weights", "do not load this file")
-        if match.group(1) != base:
-            # Keras finds the first file by the name of the map, and so would not load it either.
-            remedy = f"call it {match.group(1)}{ENDING}, as its files are"
-            raise Unreadable(f"its map names {name}, which is not called like the map", remedy)
-        yield match.group(2)
+        yield _ending(name, base)
+
+
+@lru_cache(maxsize=1000)  # a map names a file for each group that it holds
+def _ending(name: str, base: str) -> str:
+    if os.path.basename(name) != name or "\\" in name or not name.isprintable():
+        raise Refused(f"its map names {name!r}, which is no file beside it", "do not load this file")
+    match = _SHARD.fullmatch(name)
+    if not match:
+        raise Refused(f"its map names {name!r}, which is no file of weights", "do not load this file")
+    if match.group(1) != base:
+        # Keras finds the first file by the name of the map, and so would not load it either.
+        remedy = f"call it {match.group(1)}{ENDING}, as its files are"
+        raise Unreadable(f"its map names {name}, which is not called like the map", remedy)
+    return match.group(2)
 
 
 def _check_there(path: str, ending: str) -> None:
