@@ -151,6 +151,32 @@ def test_files_that_the_map_does_not_use_are_named_and_stay(path: str, tmp_path:
     assert verify(f"{LAYER_SPANS}.weights.json", path).equal
 
 
+def test_a_file_of_an_optimizer_alone_is_refused_without_its_map(path: str, tmp_path: Path, capsys) -> None:
+    """A commit may hold one that the map lacks, or none of the map: suspected state, which no command can strip alone."""
+    folder = tmp_path / "model"
+    alone = max(name for name in names(folder) if name.endswith(".h5"))
+    data = (folder / alone).read_bytes()
+    assert all(name.startswith("optimizer/vars/") for name in held(folder / alone))
+    strip(path, in_place=True)
+    (folder / alone).write_bytes(data)
+    assert inspect(str(folder / alone)).verdict == "undecided"
+    assert hook.main(["check", str(folder / alone)]) == 1
+    code, out, _ = run(capsys, "check", str(folder))
+    assert code == 1
+    assert f"{folder / alone}: TFS107" in out
+    assert run(capsys, "strip", "--also", "optimizer", str(folder / alone), "-o", str(tmp_path / "out"))[0] == 2
+    os.unlink(path)
+    assert hook.main(["check", str(folder / alone)]) == 1
+
+
+def held(path: Path) -> list[str]:
+    """Return the names of the datasets in a file."""
+    found: list[str] = []
+    with h5py.File(path) as file:
+        file.visititems(lambda name, item: found.append(name) if isinstance(item, h5py.Dataset) else None)
+    return found
+
+
 def rewritten(path: str, change) -> None:
     said = mapped(path)
     change(said)

@@ -20,9 +20,12 @@ _NAMED = 3  # so many of several are named in a sentence
 
 
 class Beside:
-    """What a folder's listing says of the models in it: `workshops` of strips, `data` files by checkpoint, `shards`."""
+    """What a folder's listing says of the models in it: `workshops` of strips, `data` files by checkpoint, `shards`.
 
-    __slots__ = ("data", "shards", "workshops")
+    `unused` are the shards, by what they are called after, that the map there does not use; filled where that is asked.
+    """
+
+    __slots__ = ("data", "shards", "unused", "workshops")
 
     def __init__(self, folder: str) -> None:
         try:
@@ -32,6 +35,7 @@ class Beside:
         self.workshops = [name for name in names if name.startswith(WORKSHOP)]
         self.data: dict[str, list[str]] = {}
         self.shards: dict[str, list[str]] = {}
+        self.unused: dict[str, list[str]] = {}
         for name in names:
             base = of_data_file(name)
             if base is not None:
@@ -133,16 +137,28 @@ def left_over(folder: str, base: str, listed: Listed) -> tuple[str, ...]:
     names = listed[folder].data.get(base, [])
     if all(name.endswith(f"-of-{len(names):05d}") for name in names):
         return ()
-    return unused(containers.CHECKPOINT, os.path.join(folder, base), names, "index")
+    return not_used("index", _unused(containers.CHECKPOINT, os.path.join(folder, base), names))
 
 
-def unused(kind: str, path: str, names: Sequence[str], what: str) -> tuple[str, ...]:
-    """Return what to say of files that are called like the model's, and that its index or map (`what`) does not use."""
+def left_shards(folder: str, base: str, listed: Listed) -> list[str]:
+    """Return the files that are called like those of the sharded weights `base`, and that their map does not use."""
+    there = listed[folder]
+    if base not in there.unused:
+        names = there.shards.get(base, [])
+        there.unused[base] = _unused(containers.KERAS_SHARDS, os.path.join(folder, base), names)
+    return there.unused[base]
+
+
+def _unused(kind: str, path: str, names: Sequence[str]) -> list[str]:
     base = os.path.basename(path)
     try:
         used = {base + ending for ending in containers.container(kind).endings(path)}
     except (TfstripError, OSError):
-        return ()  # whoever reads it will say so
-    left = [name for name in names if name not in used]
+        return []  # whoever reads it will say so
+    return [name for name in names if name not in used]
+
+
+def not_used(what: str, left: Sequence[str]) -> tuple[str, ...]:
+    """Return what to say of files that are called like a model's, and that its index or map (`what`) does not use."""
     verb = "is no part of it and stays as it is" if len(left) == 1 else "are no part of it and stay as they are"
     return (f"its {what} does not use {some(left)}, which {verb}",) if left else ()

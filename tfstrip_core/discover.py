@@ -261,7 +261,8 @@ def _of_shard(path: str, listed: Listed) -> Found | None:
         there = os.path.isfile(named) and containers.recognise(named) == containers.KERAS_SHARDS
     except OSError:
         return None
-    return _shards(named, listed) if there else None
+    # One that the map does not use is looked at for itself: a commit may bring an optimizer back in it.
+    return _shards(named, listed) if there and name not in beside.left_shards(folder, base, listed) else None
 
 
 def _shards(path: str, listed: Listed) -> Found:
@@ -274,9 +275,8 @@ def _shards(path: str, listed: Listed) -> Found:
         return Found(path, containers.KERAS_SHARDS, error=error)
     base = name.removesuffix(ending)
     half = _half_replaced(folder, base, listed)
-    names = listed[folder].shards.get(base, [])
     prefix = os.path.join(folder, base)
-    notes = () if half else beside.unused(containers.KERAS_SHARDS, prefix, names, "map")
+    notes = () if half else beside.not_used("map", beside.left_shards(folder, base, listed))
     return Found(path, containers.KERAS_SHARDS, file=prefix, error=half, notes=notes)
 
 

@@ -45,6 +45,8 @@ def _candidates(paths: "Sequence[str]") -> "list[Found]":
     for path in paths:
         if os.path.islink(path):
             _say(f"{printable(path)}: a symlink, skipped: check what it points to where that is stored")
+        elif not os.path.lexists(path) and not os.path.lexists(f"{path}.index"):
+            _say(f"{printable(path)}: not here any more, skipped: a hook before this one may have removed it")
         else:
             kept.append(path)
     return list(discover.discover(kept))

@@ -111,6 +111,11 @@ def _of_compiled_model(path: str, tree: Tree, found: dict[str, Group]) -> Iterat
         yield _finding("TFS107", f"{path}/{place}", inside, "lies inside the optimizer and may be the model's")
 
 
+def going_on(path: str, datasets: list[Dataset]) -> Finding:
+    """Return TFS107 for a file that holds only what lies in the optimizer at `path`, and not where that begins."""
+    return _finding("TFS107", path, datasets, "goes on from another file, in the place of an optimizer")
+
+
 def is_member(root: str, path: str) -> bool:
     """Return whether `path` is the optimizer at `root` or one that it wraps."""
     return path.startswith(root) and _INNER.fullmatch(path[len(root) :]) is not None

@@ -17,6 +17,7 @@ from tfstrip_core.containers.keras import keras_config, optimizer_groups
 from tfstrip_core.containers.keras.optimizer_groups import LAYER_LISTS, Group
 from tfstrip_core.inventory import Finding
 
+_OPTIMIZER = "optimizer"  # where a model keeps its own
 # The most slots per weight that any optimizer keeps: Adam's two, amsgrad's, an average, an accumulator of gradients.
 _MOST = 5
 # A layer may look like an optimizer and have an array of a weight's shape, perhaps two; not four that mirror weights.
@@ -25,18 +26,23 @@ _ENOUGH = 4
 
 def may_be(children: Iterable[str]) -> bool:
     """Return whether a file whose root has these children is worth a look at all its names."""
-    return any(name == "vars" or _is_listed(name) for name in children)
+    found = list(children)
+    return found == [_OPTIMIZER] or any(name == "vars" or _is_listed(name) for name in found)
 
 
 def is_object_tree(names: Iterable[str]) -> bool:
     """Return whether a file with links of these names holds variables by object paths as Keras writes them.
 
     That is `P/vars/0..n-1` for an object P, beside `vars` at the root, or in one of Keras's lists of layers where the
-    root has none. A scientific file may well have a group `vars`, or `layers`.
+    root has none; or it is one of several files, in which an optimizer goes on. A scientific file may well have a group
+    `vars`, or `layers`.
     """
     owners: dict[str, set[str]] = defaultdict(set)
     rooted = False
-    for name in names:
+    every = list(names)
+    if _are_optimizers(every):
+        return True
+    for name in every:
         rooted |= name == "vars"
         path, found, variable = f"/{name}".rpartition("/vars/")
         if found:
@@ -45,6 +51,12 @@ def is_object_tree(names: Iterable[str]) -> bool:
     if rooted:
         return bool(numbered) or any(_is_listed(path) for path in owners)
     return any(_is_listed(path) for path in numbered)
+
+
+def _are_optimizers(names: list[str]) -> bool:
+    """Return whether all names are of an optimizer at the root and of its variables, whichever of them."""
+    held = re.compile(rf"{_OPTIMIZER}(/.+)?/vars/[0-9]+")
+    return all(f"{name}/".startswith(f"{_OPTIMIZER}/") for name in names) and any(map(held.fullmatch, names))
 
 
 def _is_listed(path: str) -> bool:
@@ -63,6 +75,9 @@ def findings(tree: Tree, title: Callable[[str], str]) -> Iterator[Finding]:
     SGD that averages weights has the very slots of SGD with momentum, and only their values tell the two apart.
     """
     found = optimizer_groups.groups(tree)
+    if not found and _are_optimizers([*(tree.groups - {""}), *tree.datasets]):
+        yield optimizer_groups.going_on(_OPTIMIZER, list(tree.datasets.values()))
+        return
     state = {dataset.name for group in found.values() for dataset in group.datasets}
     weights = Counter(d.shape for name, d in tree.datasets.items() if d.shape and name not in state and _is_real(d))
     owned = sorted(path for path in found if _is_models(tree, path) and _is_proven(tree, path, found, title, weights))
