@@ -31,16 +31,16 @@ def main() -> int:
 
 def _run() -> dict[str, str]:
     patterns, ema = runner.lines("models"), cast("Ema", runner.choice("ema", "", "drop", "apply"))
-    jobs = runner.option("jobs", "0")
+    jobs = runner.option("jobs")
     if not patterns:
         raise UsageError("the input models is empty", "name your models, one glob a line")
-    if not (jobs.isascii() and jobs.isdigit() and len(jobs) < 6):
+    if jobs and not (jobs.isascii() and jobs.isdigit() and len(jobs) < 6):
         raise UsageError(f"the input jobs is {jobs!r}", f"say a number, 1 to {matrix.MOST_JOBS}, or leave it out")
     inventories = artifacts.survey(artifacts.match(patterns, OUTPUT), OUTPUT)
     for line in github.problems(inventories):
         print(line)
     planned = artifacts.plan(inventories, ema=ema, also=runner.lines("also"))
-    bins = matrix.divide(planned, int(jobs), label=runner.option("label"))
+    bins = matrix.divide(planned, int(jobs) if jobs else None, label=runner.option("label"))
     for one in bins:
         for line in text.share(one.name, one.models):
             print(line)

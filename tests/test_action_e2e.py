@@ -312,7 +312,7 @@ def test_a_job_that_fails_leaves_nothing_of_root_s(workspace: Path, tmp_path: Pa
     os.chown(workspace / "models" / "e.keras", workspace.stat().st_uid, -1)
     done, outputs, _ = runner(tmp_path, ACTION, models="models/*.keras")
     assert done.returncode == 2
-    assert "set the input ema" in done.stderr
+    assert "set ema to drop" in done.stderr
     assert outputs == {}
     assert {path.stat().st_uid for path in workspace.rglob("*")} == {workspace.stat().st_uid}
 

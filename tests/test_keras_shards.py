@@ -152,7 +152,7 @@ def test_files_that_the_map_does_not_use_are_named_and_stay(path: str, tmp_path:
 
 
 def test_a_file_of_an_optimizer_alone_is_refused_without_its_map(path: str, tmp_path: Path, capsys) -> None:
-    """A commit may hold one that the map lacks, or none of the map: suspected state, which no command can strip alone."""
+    """A commit may hold one that the map lacks, or no map: suspected state, which no command can strip alone."""
     folder = tmp_path / "model"
     alone = max(name for name in names(folder) if name.endswith(".h5"))
     data = (folder / alone).read_bytes()
@@ -167,6 +167,14 @@ def test_a_file_of_an_optimizer_alone_is_refused_without_its_map(path: str, tmp_
     assert run(capsys, "strip", "--also", "optimizer", str(folder / alone), "-o", str(tmp_path / "out"))[0] == 2
     os.unlink(path)
     assert hook.main(["check", str(folder / alone)]) == 1
+
+
+def test_files_that_the_hook_before_removed_lead_to_their_model(path: str) -> None:
+    """pre-commit names all that is staged to both hooks: the second one finds a whole model and nothing to say."""
+    staged = [str(file) for file in Path(path).parent.iterdir()]
+    assert hook.main(["fix", *staged]) == 1
+    assert not all(os.path.exists(file) for file in staged)
+    assert hook.main(["check", *staged]) == 0
 
 
 def held(path: Path) -> list[str]:

@@ -83,7 +83,7 @@ def test_there_is_a_job_for_each_model_and_never_more_than_github_takes() -> Non
     """Without a number: as many jobs as models, at most 256."""
     assert len(matrix.divide(sized(5, 6, 7))) == 3
     assert len(matrix.divide(sized(*range(300)))) == 256
-    for count in (-1, 257):
+    for count in (-1, 0, 257):
         with pytest.raises(UsageError, match="1 to 256"):
             matrix.divide(sized(1), count)
 

@@ -130,7 +130,7 @@ def test_averages_without_a_choice_fail_all(tree: Path) -> None:
     """A model saved in mid-fit stops the run and is named; with ema it goes through, for that model alone."""
     shutil.copy(AVERAGES.path, "models/z.keras")
     shutil.copy(AVERAGES.path, "models/y.keras")
-    refused(entrypoint(models="models/*.keras"), "models/y.keras, models/z.keras", "input ema")
+    refused(entrypoint(models="models/*.keras"), "models/y.keras, models/z.keras", "set ema to drop")
     Path("models/y.keras").unlink()
     assert entrypoint(models="models/*.keras", ema="apply").returncode == 0
     assert tfstrip_core.verify("models/z.keras", "dist/z.keras", ema="apply").equal

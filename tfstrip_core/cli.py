@@ -88,7 +88,7 @@ def _parser() -> argparse.ArgumentParser:
 
     plan = add("plan", _plan, "Divide models among the jobs of a workflow's matrix; exit 2 for what they would refuse.")
     plan.add_argument("paths", nargs="+", metavar="PATH")
-    plan.add_argument("--jobs", type=int, default=0, metavar="N", help="at most so many; one a model by default")
+    plan.add_argument("--jobs", type=int, metavar="N", help="at most so many; one a model by default")
     plan.add_argument("--ema", choices=("drop", "apply"), default="", help="as the jobs will be told")
     plan.add_argument("--also", action="append", default=[], metavar="KEY", help="as the jobs will be told")
     return parser

@@ -191,6 +191,17 @@ def look(path: str, listed: Listed | None = None) -> Found:
     return Found(path, "", error=NotAModel(cause, "name a checkpoint that is here"), notes=(cause,))
 
 
+def what_lacks(path: str) -> str | None:
+    """Return the model that is there and of which a file that is not was, by its name; None where there is none."""
+    folder, name = os.path.split(path)
+    listed = Listed()
+    whole = _whole(path, listed) or _of_shard(path, listed)
+    base = beside.of_data_file(name)
+    if not whole and base is not None and os.path.isfile(os.path.join(folder, f"{base}.index")):
+        whole = _checkpoint(os.path.join(folder, base), listed)
+    return whole.path if whole else None
+
+
 def _no_single_model(path: str, listed: Listed) -> Unsupported:
     """Return the error where one model is wanted and a directory is named that may hold any number."""
     inside = [found.path for found in _walk(path, listed) if found.kind]

@@ -22,6 +22,10 @@ if TYPE_CHECKING:
 def main(argv: "Sequence[str] | None" = None) -> int:
     """Check or fix the files; return 0 for nothing refused, 1 for refused or changed, 2 for unreadable."""
     words = list(sys.argv[1:] if argv is None else argv)
+    if words[:1] in (["-h"], ["--help"]):
+        print("usage: tfstrip-hook check|fix [--require-lfs] [--] PATH...")
+        print("Refuse models with training state, or strip all of them in place: for pre-commit, and for many at once.")
+        return 0
     command = words.pop(0) if words and words[0] in ("check", "fix") else "check"
     require_lfs = False
     also: list[str] = []  # pre-commit puts the names right behind our words: one of ours may be a file too
@@ -45,10 +49,9 @@ def _candidates(paths: "Sequence[str]") -> "list[Found]":
     for path in paths:
         if os.path.islink(path):
             _say(f"{printable(path)}: a symlink, skipped: check what it points to where that is stored")
-        elif not os.path.lexists(path) and not os.path.lexists(f"{path}.index"):
-            _say(f"{printable(path)}: not here any more, skipped: a hook before this one may have removed it")
         else:
-            kept.append(path)
+            # The hook before this one may have stripped the model, of which fewer files are left then.
+            kept.append(path if os.path.lexists(path) else discover.what_lacks(path) or path)
     return list(discover.discover(kept))
 
 

@@ -68,7 +68,7 @@ def workshop(target: str) -> Iterator[str]:
     except OSError as error:
         reason = error.strerror or str(error)
         raise CannotReplace(
-            f"the result cannot be written beside it ({reason})", "name a place to write to with -o"
+            f"nothing can be written to {folder} ({reason})", "name a place that can be written to with -o"
         ) from None
     lock = _lock(made)
     try:

@@ -87,7 +87,7 @@ _NAMES = (b"metadata.json", b"config.json", b"model.weights.")
 _MAX_USERBLOCK = 1 << 20
 _MAX_JSON_HEAD = 64 << 10
 _ORBAX = "_CHECKPOINT_METADATA"
-_MARKS = (layouts.PB, layouts.TEXT, layouts.CONFIG, layouts.WEIGHTS, layouts.NPZ, _ORBAX)
+_MARKS = (layouts.PB, layouts.TEXT, layouts.CONFIG, layouts.METADATA, layouts.WEIGHTS, layouts.NPZ, _ORBAX)
 
 
 def container(kind: str) -> Container:
@@ -111,13 +111,20 @@ def recognise_directory(path: str, names: Collection[str] | None = None) -> str:
     there = {name for name in _MARKS if (name in names if names is not None else os.path.isfile(f"{path}/{name}"))}
     if there & {layouts.PB, layouts.TEXT}:
         return SAVED_MODEL
-    if layouts.CONFIG in there and there & {layouts.WEIGHTS, layouts.NPZ} and _is_keras_directory(path):
+    if (
+        layouts.CONFIG in there
+        and there & {layouts.WEIGHTS, layouts.NPZ, layouts.METADATA}
+        and _is_keras_directory(path)
+    ):
         return KERAS_DIRECTORY
     return "orbax" if _ORBAX in there else ""
 
 
 def _is_keras_directory(path: str) -> bool:
-    """Whether config.json begins as a Keras object's and the weights are HDF5, or numpy's: others use the names too."""
+    """Whether config.json begins as a Keras object's and the weights are HDF5, or numpy's: others use the names too.
+
+    Where they are missing, metadata.json says that there were some.
+    """
     config, weights, pickled = (os.path.join(path, name) for name in (layouts.CONFIG, layouts.WEIGHTS, layouts.NPZ))
     try:
         if not os.path.isfile(config):
@@ -128,7 +135,10 @@ def _is_keras_directory(path: str) -> bool:
             return False
         if os.path.lexists(weights):
             return os.path.isfile(weights) and recognise(weights) == HDF5
-        return os.path.isfile(pickled)
+        if os.path.lexists(pickled):
+            return os.path.isfile(pickled)
+        with open(os.path.join(path, layouts.METADATA), "rb", buffering=0) as file:
+            return b'"keras_version"' in file.read(_HEAD)
     except OSError:
         return False
 

@@ -139,7 +139,7 @@ def plan(
     if asked:
         raise UsageError(
             f"{', '.join(asked)}: averages of the weights that differ, or may differ, from the weights",
-            "set the input ema to drop (serve the weights as they are) or apply (serve the averages)",
+            "set ema to drop (serve the weights as they are) or apply (serve the averages)",
         )
     return jobs
 

@@ -47,13 +47,13 @@ class _Unit:
         return sum(job.inventory.bytes for job in self.jobs)
 
 
-def divide(jobs: Sequence[artifacts.Job], count: int = 0, *, label: str = "") -> list[Bin]:
+def divide(jobs: Sequence[artifacts.Job], count: int | None = None, *, label: str = "") -> list[Bin]:
     """Return the models in at most `count` shares of about equal size, one for each model by default, none empty.
 
     The longest comes first, always to the job that has least; the same models give the same shares. `label` sets
     the names apart from those of other plans in one run. Raises UsageError.
     """
-    if not 0 <= count <= MOST_JOBS:
+    if count is not None and not 1 <= count <= MOST_JOBS:
         raise UsageError(f"{count} jobs cannot be planned", f"say 1 to {MOST_JOBS}, which is what a matrix may have")
     units = list(_units(jobs))
     shares: list[list[_Unit]] = [[] for _ in range(min(count or MOST_JOBS, len(units)))]

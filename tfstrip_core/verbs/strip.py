@@ -47,6 +47,13 @@ if TYPE_CHECKING:
     from tfstrip_core.codecs.layouts import Layout
     from tfstrip_core.containers import Container
 
+# What loaders expect in files of these names, the longest first.
+_ENDINGS = {
+    ".weights.h5": ("keras-weights", "keras-hdf5-weights", "keras-hdf5"),
+    ".keras": ("keras-zip", "keras-hdf5"),
+    ".hdf5": ("keras-hdf5", "keras-hdf5-weights", "keras-weights"),
+    ".h5": ("keras-hdf5", "keras-hdf5-weights", "keras-weights"),
+}
 _NO_ROOM = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EROFS)
 
 
@@ -135,15 +142,9 @@ def _strip(found: Found, target: str | None, choices: Choices, force: bool) -> S
         else:
             replace.check_target(source, destination, made, layout, force)
             replace.put(built, destination, made, _there(container, destination))
-    for file, content in container.beside(source, destination).items():
-        name = os.path.basename(file)
-        if content is None:
-            notes.append(f"the file {name} beside it was left alone: it names other checkpoints")
-        else:
-            replace.put_text(content, file)
-            now = "was written and names it" if target else "names only what is here now, without local paths"
-            notes.append(f"the file {name} beside it {now}")
+    notes += _write_beside(container, source, destination, new=target is not None)
     shown = found.path if target is None else target
+    notes += _misnamed(inventory.format, target) if target else []
     result = _result(inventory, planned, found.path, shown, size, after, proof, changed=True)
     return with_values(result, notes=(*found.notes, *notes))
 
@@ -175,6 +176,29 @@ def _check_name(found: Found, target: str) -> None:
             f"the target has the name of {other}, a checkpoint of the format's {version} version",
             "remove that first, or name another target",
         )
+
+
+def _write_beside(container: Container, source: str, destination: str, *, new: bool) -> list[str]:
+    """Write the files beside the result that name it; return what became of them."""
+    notes = []
+    for file, content in container.beside(source, destination).items():
+        name = os.path.basename(file)
+        if content is None:
+            notes.append(f"the file {name} beside it was left alone: it names other checkpoints")
+        else:
+            replace.put_text(content, file)
+            now = "was written and names it" if new else "names only what is here now, without local paths"
+            notes.append(f"the file {name} beside it {now}")
+    return notes
+
+
+def _misnamed(format_: str, target: str) -> list[str]:
+    """Return what to say of a target with the name of another format: nothing is converted."""
+    name = target.rstrip(os.sep).lower()
+    ending = next((known for known in _ENDINGS if name.endswith(known)), "")
+    if not ending or format_ in _ENDINGS[ending]:
+        return []
+    return [f"it is called {ending} and its format is {format_}, as the source's is: loaders may go by the name"]
 
 
 def _check_unchanged(found: Found, seen: replace.Stamps, *, others: bool) -> None:

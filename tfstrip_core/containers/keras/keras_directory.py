@@ -16,6 +16,7 @@ from tfstrip_core.codecs.layouts import CONFIG, METADATA, WEIGHTS
 from tfstrip_core.codecs.window import file_part
 from tfstrip_core.containers.keras import keras_parts
 from tfstrip_core.containers.keras.keras_parts import Model
+from tfstrip_core.errors import Unreadable
 from tfstrip_core.inventory import INFERENCE, Contents, Inventory, Plan, Scope
 
 FORMAT = "keras-directory"
@@ -25,7 +26,9 @@ FORMAT = "keras-directory"
 def _open(path: str) -> Iterator[Model]:
     names = list(layouts.KERAS.files(path))  # first of all: it raises for links that lead out
     if WEIGHTS not in names:
-        raise keras_parts.pickled()
+        if layouts.NPZ in names:
+            raise keras_parts.pickled()
+        raise Unreadable(f"its file {WEIGHTS} is missing", "get a complete copy of the directory")
     config = keras_parts.parse_config(_text(path, CONFIG))
     version = keras_parts.version(_text(path, METADATA)) if METADATA in names else ""
     with ExitStack() as stack:
