@@ -4,8 +4,8 @@ import os
 import sys
 
 from tfstrip_core import pull_request, runner
-from tfstrip_core.discover import expand
 from tfstrip_core.errors import TfstripError, UsageError, printable
+from tfstrip_core.globs import expand
 from tfstrip_core.process import guarded, say
 from tfstrip_core.reports import github, summary, text
 from tfstrip_core.verbs.check import check

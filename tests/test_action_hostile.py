@@ -16,8 +16,8 @@ from action_run import ROOT, read_outputs, run
 from conftest import one
 
 from tfstrip_core import process, replace, runner, signals
-from tfstrip_core.discover import expand
 from tfstrip_core.errors import UsageError
+from tfstrip_core.globs import expand
 from tfstrip_core.inventory import Finding
 from tfstrip_core.release import artifacts, names, retries
 from tfstrip_core.reports import github, summary, text

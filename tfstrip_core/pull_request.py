@@ -15,8 +15,8 @@ from dataclasses import dataclass
 
 from tfstrip_core.beside import without_ending
 from tfstrip_core.codecs.git_store import Absent, Store
-from tfstrip_core.discover import reaches
 from tfstrip_core.errors import TfstripError
+from tfstrip_core.globs import reaches
 from tfstrip_core.inventory import Change, Inventory
 from tfstrip_core.verbs.inspect import survey
 from tfstrip_core.verbs.strip import files

@@ -10,8 +10,9 @@ from dataclasses import replace as with_values
 
 from tfstrip_core import replace, signals
 from tfstrip_core.containers import average_values, layout
-from tfstrip_core.discover import discover, expand
+from tfstrip_core.discover import discover
 from tfstrip_core.errors import CannotReplace, TfstripError, UsageError, printable
+from tfstrip_core.globs import expand
 from tfstrip_core.inventory import Artifact, Inventory, Profile
 from tfstrip_core.plan import Choices, Ema
 from tfstrip_core.release import checksums, manifest
