@@ -231,3 +231,19 @@ def test_a_file_that_holds_nothing_but_state_is_left_alone(tmp_path: Path) -> No
     with pytest.raises(tfstrip_core.NothingLeft):
         tfstrip_core.strip(source, str(tmp_path / "out"))
     assert os.listdir(tmp_path) == ["state.h5"]
+
+
+@pytest.mark.parametrize(
+    ("file", "name", "told"),
+    [
+        ("sequential.keras", "m.h5", "it is called .h5 and its format is keras-zip"),
+        ("sequential.h5", "m.weights.h5", ""),  # Keras 3 writes that itself
+        ("sequential.h5", "m.bin", ""),
+        ("sequential.keras", "m.weights.h5", "it is called .weights.h5 and its format is keras-zip"),
+    ],
+)
+def test_a_name_of_another_format_is_told(file: str, name: str, told: str, tmp_path: Path) -> None:
+    """Keras goes by the name, and would not find in it what the name says."""
+    result = tfstrip_core.strip(one("keras3.15.1", file).path, str(tmp_path / name))
+    assert [note for note in result.notes if told and note.startswith(told)] == list(result.notes)
+    assert bool(result.notes) == bool(told)
