@@ -368,7 +368,7 @@ def test_metrics_alone_neither_fail_nor_are_fixed(run, copy) -> None:
 
 
 def test_help_names_both_commands(run) -> None:
-    """check prints a command that begins with this name, so that people ask what it is."""
+    """Check prints a command that begins with this name, so that people ask what it is."""
     code, out, err = run("--help")
     assert (code, err) == (0, "")
     assert "tfstrip-hook check|fix" in out

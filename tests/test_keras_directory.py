@@ -336,8 +336,8 @@ def test_it_loads_and_predicts_the_same(source: Path, tmp_path: Path) -> None:
 def test_a_directory_without_its_weights_is_unreadable(path: str, capsys) -> None:
     """Its other files say what it was; a directory of another framework's config.json is none of ours."""
     (Path(path) / "model.weights.h5").unlink()
-    for command in (["check", path], ["inspect", path], ["strip", path, "-o", f"{path}-out"]):
-        code, _, err = run(capsys, *command)
+    for words in (["check", path], ["inspect", path], ["strip", path, "-o", f"{path}-out"]):
+        code, _, err = run(capsys, *words)
         assert code == 2
         assert "its file model.weights.h5 is missing" in err
     (Path(path) / "metadata.json").write_text('{"format": "pt"}')
