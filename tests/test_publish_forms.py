@@ -278,6 +278,20 @@ def test_an_artifact_over_the_limit_goes_in_parts(hub: GitHub, tree: Path, tmp_p
     assert (download / "a.keras").read_bytes() == whole
 
 
+def test_parts_of_an_earlier_run_are_not_joined_with_these(hub: GitHub, tree: Path, tmp_path: Path) -> None:
+    """A second run with bigger parts leaves the first one's in the release: the line passes them over."""
+    assert run(hub, models="models/*.keras", tag="v1", max_part_size="5000").code == 0
+    assert run(hub, models="models/*.keras", tag="v1", max_part_size="9000", on_existing="replace").code == 0
+    download = tmp_path / "download"
+    download.mkdir()
+    for name, content in stored(hub).items():
+        (download / name).write_bytes(content)
+    assert len(list(download.glob("*.part-001-of-*"))) == 2
+    (entry,) = json.loads((download / "manifest.json").read_bytes())["artifacts"]
+    subprocess.run(["sh", "-euc", entry["join"]], cwd=download, capture_output=True, check=True)
+    assert (download / "a.keras").read_bytes() == Path("dist/a.keras").read_bytes()
+
+
 def test_what_fits_is_not_split(hub: GitHub, tree: Path) -> None:
     """Neither exactly at the limit, nor where there is no release."""
     assert run(models="models/*.keras", max_part_size="10").code == 0

@@ -46,7 +46,7 @@ def _entry(artifact: Artifact) -> dict[str, Any]:
         "kept": [_found(finding) for finding in result.kept],
         "weights": _WEIGHTS[result.averaged],
         "proof": {"kept_tensors": result.proof.kept_tensors, "kept_bytes": result.proof.kept_bytes},
-        **({"parts": _parts(artifact), "join": join(artifact.name)} if artifact.parts else {}),
+        **({"parts": _parts(artifact), "join": join(artifact.name, len(artifact.parts))} if artifact.parts else {}),
     }
 
 
