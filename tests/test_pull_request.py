@@ -17,6 +17,7 @@ from saved_made import Made
 from test_git_store import git
 
 from tfstrip_core import pull_request
+from tfstrip_core.codecs import git_store
 from tfstrip_core.discover import reaches
 from tfstrip_core.verbs.check import check
 
@@ -240,6 +241,22 @@ def test_more_removed_files_than_are_looked_into_are_said(origin: Path, monkeypa
         assert cut.note == "more files were removed than are looked into"
         assert {change.path for change in cut.changes if change.after is None} == set()
         assert [change for change in whole.changes if change.after is not None] == list(cut.changes)
+
+
+def test_one_removed_file_that_is_too_big_hides_no_other(origin: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """It is passed over and said so; everything else is told as ever, and the base is not called unreadable."""
+    checkout(origin, 2)
+    environment = {"GITHUB_EVENT_PATH": "../event.json"}
+    inventories = check(["."]).inventories
+    whole = pull_request.compare(inventories, ["."], environment)
+    (gone,) = [change for change in whole.changes if change.path == "models/gone.h5"]
+    assert gone.before
+    for module in (pull_request, git_store):
+        monkeypatch.setattr(module, "MOST_BYTES", gone.before - 1)
+    cut = pull_request.compare(inventories, ["."], environment)
+    assert cut.note == "more files were removed than are looked into"
+    assert gone not in cut.changes
+    assert set(cut.changes) >= {change for change in whole.changes if change.after is not None}
 
 
 def test_a_head_that_is_no_merge_is_held_against_the_event_s_base(
