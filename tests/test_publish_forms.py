@@ -119,9 +119,11 @@ def test_a_template_that_makes_no_name_is_refused(template: str) -> None:
     "template", ["{name}.", ".{name}", "{name}.tfstrip-old", "{stem}..{ext}", "x" * 200 + "{name}"]
 )
 def test_a_name_that_github_would_change_is_refused(template: str) -> None:
-    """Nor one that only a run under way gives, nor one that is too long for a file."""
-    with pytest.raises(UsageError, match="no such name"):
+    """Nor one that only a run under way gives, which is said as what it is, nor one that is too long for a file."""
+    with pytest.raises(UsageError, match="no such name") as told:
         names.asset_names({"a.keras": "a.keras"}, names.Naming(template, "v1"))
+    assert ("being replaced" in str(told.value)) == ("tfstrip-old" in template)
+    assert ("letter or digit" in str(told.value)) == ("tfstrip-old" not in template)
 
 
 def test_names_of_a_template_go_everywhere(hub: GitHub, tree: Path) -> None:
