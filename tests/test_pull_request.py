@@ -287,6 +287,7 @@ def test_a_pull_request_that_touches_no_model_says_so(origin: Path, monkeypatch:
     [
         "", "[]", "{}", '{"pull_request": null}', '{"pull_request": {"base": 1, "head": 2}}',
         '{"pull_request": {"base": {"sha": "../../x"}, "head": {"sha": null}}}', "no file",
+        pytest.param("[" * 100_000, id="deep"),
     ],
 )  # fmt: skip
 def test_no_event_fails_the_gate(event: str, origin: Path, monkeypatch: pytest.MonkeyPatch) -> None:

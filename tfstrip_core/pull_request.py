@@ -60,7 +60,16 @@ def compare(inventories: Sequence[Inventory], patterns: Sequence[str], environme
         return _compare(inventories, patterns, _Trees(store, changed))
     except Absent:
         return Compared((), "what the base held is not checked out: leave filter out of the step actions/checkout")
-    except (AttributeError, LookupError, TypeError, ValueError, OSError, zlib.error, TfstripError) as error:
+    except (
+        AttributeError,
+        LookupError,
+        RecursionError,
+        TypeError,
+        ValueError,
+        OSError,
+        zlib.error,
+        TfstripError,
+    ) as error:
         return Compared((), f"the base cannot be read ({type(error).__name__})")
 
 
