@@ -176,6 +176,21 @@ def test_a_tag_that_moves_meanwhile_is_refused(hub: GitHub, files: list[str]) ->
     assert hub.releases == []
 
 
+def test_a_tag_that_another_commit_gets_while_files_are_sent_is_not_published(hub: GitHub, files: list[str]) -> None:
+    """Sending takes hours: what is complete then stays a draft, and says why."""
+    take = hub.take_fault
+
+    def push(method: str, path: str) -> Any:
+        if method == "POST" and "/assets" in path:
+            hub.tags["v1"] = OTHER
+        return take(method, path)
+
+    hub.take_fault = push  # type: ignore[method-assign]
+    with pytest.raises(CannotPublish, match="names commit"):
+        attach(hub, files)
+    assert [release.draft for release in hub.releases] == [True]
+
+
 @pytest.mark.parametrize("draft", [False, True], ids=["published", "left a draft"])
 def test_a_draft_of_an_earlier_commit_does_not_tag_it(draft: bool, hub: GitHub, files: list[str]) -> None:
     """A run at one commit broke off, the next at another completes its draft: the tag is of the models' commit."""

@@ -151,7 +151,8 @@ def attach(hub: Hub, wanted: Sequence[Asset], wishes: Wishes) -> Attached:
                 with signals.held():
                     exchange.withdraw(hub, release, to_send)
             raise
-        release = _finish(hub, release, wishes, tagged=tagged)
+        # Sending takes hours: a tag that somebody else made or moved meanwhile is not published under.
+        release = _finish(hub, release, wishes, tagged=_is_tagged(hub) if release.draft else tagged)
         sent = tuple(asset.name for asset, _ in to_send)
         skipped = tuple(asset.name for asset in wanted if asset.name not in sent)
         return Attached(printable(release.html_url), release.draft, sent, skipped)
@@ -180,7 +181,7 @@ def _is_tagged(hub: Hub) -> bool:
     if commits and sha not in commits:
         raise CannotPublish(
             f"tag {tag} names commit {sha[:12]}, and these models are of {commits[-1][:12]}",
-            "run the workflow on the tag, check the tag out, or name another tag; nothing was created",
+            "run the workflow on the tag, check the tag out, or name another tag; nothing was published",
         )
     return True
 
