@@ -213,6 +213,15 @@ def test_only_manifests_of_this_run_s_commit_and_version_count(change: dict, wor
     refused(run(artifacts="parts", tag=""), "parts/1/manifest.json", *words)
 
 
+def test_manifests_of_nothing_publish_nothing(work: Path, hub: GitHub) -> None:
+    """No job strips no model: a release without one is never made of such a folder."""
+    value, _ = entry("parts/1")
+    os.mkdir("none")
+    write("none", value | {"artifacts": []})
+    refused(run(hub, artifacts="none", tag="v1"), "name no artifact")
+    assert hub.releases == []
+
+
 def test_nothing_else_may_lie_there(work: Path) -> None:
     """A file that no manifest describes, beside one or in a folder without: named, not passed over."""
     Path("parts/1/more.keras").write_text("x")

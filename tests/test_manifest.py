@@ -198,6 +198,9 @@ def test_nothing_but_a_manifest_of_this_version_is_read(work: Path) -> None:
     }  # fmt: skip
     assert all(b"[]" in wrong for wrong in accepted)
     assert accepted
+    sizes = [key for key in entry if isinstance(entry[key], int)]
+    assert len(sizes) == 3
+    assert not any(reads(text(value | {"artifacts": [entry | {key: 1 << 63}]})) for key in sizes)
     older = good.replace(manifest.TOOL.encode(), b"tfstrip 0.0.9")
     with pytest.raises(UsageError, match=r"made by tfstrip 0\.0\.9"):
         manifest.loads(older)

@@ -119,9 +119,11 @@ def test_a_template_that_makes_no_name_is_refused(template: str) -> None:
     "template", ["{name}.", ".{name}", "{name}.tfstrip-old", "{stem}..{ext}", "x" * 200 + "{name}"]
 )
 def test_a_name_that_github_would_change_is_refused(template: str) -> None:
-    """Nor one that only a run under way gives, nor one that is too long for a file."""
-    with pytest.raises(UsageError, match="no such name"):
+    """Nor one that only a run under way gives, which is said as what it is, nor one that is too long for a file."""
+    with pytest.raises(UsageError, match="no such name") as told:
         names.asset_names({"a.keras": "a.keras"}, names.Naming(template, "v1"))
+    assert ("being replaced" in str(told.value)) == ("tfstrip-old" in template)
+    assert ("letter or digit" in str(told.value)) == ("tfstrip-old" not in template)
 
 
 def test_names_of_a_template_go_everywhere(hub: GitHub, tree: Path) -> None:
@@ -276,6 +278,20 @@ def test_an_artifact_over_the_limit_goes_in_parts(hub: GitHub, tree: Path, tmp_p
     done = subprocess.run(["sh", "-euc", entry["join"]], cwd=download, capture_output=True, text=True, check=True)
     assert done.stdout == "a.keras: OK\n"
     assert (download / "a.keras").read_bytes() == whole
+
+
+def test_parts_of_an_earlier_run_are_not_joined_with_these(hub: GitHub, tree: Path, tmp_path: Path) -> None:
+    """A second run with bigger parts leaves the first one's in the release: the line passes them over."""
+    assert run(hub, models="models/*.keras", tag="v1", max_part_size="5000").code == 0
+    assert run(hub, models="models/*.keras", tag="v1", max_part_size="9000", on_existing="replace").code == 0
+    download = tmp_path / "download"
+    download.mkdir()
+    for name, content in stored(hub).items():
+        (download / name).write_bytes(content)
+    assert len(list(download.glob("*.part-001-of-*"))) == 2
+    (entry,) = json.loads((download / "manifest.json").read_bytes())["artifacts"]
+    subprocess.run(["sh", "-euc", entry["join"]], cwd=download, capture_output=True, check=True)
+    assert (download / "a.keras").read_bytes() == Path("dist/a.keras").read_bytes()
 
 
 def test_what_fits_is_not_split(hub: GitHub, tree: Path) -> None:

@@ -176,6 +176,41 @@ def test_a_tag_that_moves_meanwhile_is_refused(hub: GitHub, files: list[str]) ->
     assert hub.releases == []
 
 
+def test_a_tag_that_another_commit_gets_while_files_are_sent_is_not_published(hub: GitHub, files: list[str]) -> None:
+    """Sending takes hours: what is complete then stays a draft, and says why."""
+    take = hub.take_fault
+
+    def push(method: str, path: str) -> Any:
+        if method == "POST" and "/assets" in path:
+            hub.tags["v1"] = OTHER
+        return take(method, path)
+
+    hub.take_fault = push  # type: ignore[method-assign]
+    with pytest.raises(CannotPublish, match="names commit"):
+        attach(hub, files)
+    assert [release.draft for release in hub.releases] == [True]
+
+
+@pytest.mark.parametrize("draft", [False, True], ids=["published", "left a draft"])
+def test_a_draft_of_an_earlier_commit_does_not_tag_it(draft: bool, hub: GitHub, files: list[str]) -> None:
+    """A run at one commit broke off, the next at another completes its draft: the tag is of the models' commit."""
+    before = hub.add_release("v1", draft=True)
+    before.target_commitish = hub.branches["main"]
+    hub.branches["main"] = OTHER
+    attach(hub, files, wishes=Wishes(draft=draft))
+    (release,) = hub.releases
+    assert release.target_commitish == OTHER
+    assert hub.tags == ({} if draft else {"v1": OTHER})
+
+
+def test_a_draft_of_a_tag_that_is_there_is_moved_nowhere(hub: GitHub, files: list[str]) -> None:
+    """Its tag says which commit it is of: what its author wrote stays."""
+    hub.tags["v1"] = hub.branches["main"]
+    hub.add_release("v1", draft=True)
+    attach(hub, files)
+    assert [release.target_commitish for release in hub.releases] == ["main"]
+
+
 def test_an_annotated_tag_names_its_commit(hub: GitHub, files: list[str]) -> None:
     """The tag object is asked what it names."""
     hub.tags["v1"], hub.annotated["e" * 40] = "e" * 40, hub.branches["main"]

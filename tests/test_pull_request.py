@@ -17,6 +17,7 @@ from saved_made import Made
 from test_git_store import git
 
 from tfstrip_core import pull_request
+from tfstrip_core.codecs import git_store
 from tfstrip_core.discover import reaches
 from tfstrip_core.verbs.check import check
 
@@ -242,6 +243,22 @@ def test_more_removed_files_than_are_looked_into_are_said(origin: Path, monkeypa
         assert [change for change in whole.changes if change.after is not None] == list(cut.changes)
 
 
+def test_one_removed_file_that_is_too_big_hides_no_other(origin: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """It is passed over and said so; everything else is told as ever, and the base is not called unreadable."""
+    checkout(origin, 2)
+    environment = {"GITHUB_EVENT_PATH": "../event.json"}
+    inventories = check(["."]).inventories
+    whole = pull_request.compare(inventories, ["."], environment)
+    (gone,) = [change for change in whole.changes if change.path == "models/gone.h5"]
+    assert gone.before
+    for module in (pull_request, git_store):
+        monkeypatch.setattr(module, "MOST_BYTES", gone.before - 1)
+    cut = pull_request.compare(inventories, ["."], environment)
+    assert cut.note == "more files were removed than are looked into"
+    assert gone not in cut.changes
+    assert set(cut.changes) >= {change for change in whole.changes if change.after is not None}
+
+
 def test_a_head_that_is_no_merge_is_held_against_the_event_s_base(
     origin: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -270,6 +287,7 @@ def test_a_pull_request_that_touches_no_model_says_so(origin: Path, monkeypatch:
     [
         "", "[]", "{}", '{"pull_request": null}', '{"pull_request": {"base": 1, "head": 2}}',
         '{"pull_request": {"base": {"sha": "../../x"}, "head": {"sha": null}}}', "no file",
+        pytest.param("[" * 100_000, id="deep"),
     ],
 )  # fmt: skip
 def test_no_event_fails_the_gate(event: str, origin: Path, monkeypatch: pytest.MonkeyPatch) -> None:

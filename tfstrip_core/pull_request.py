@@ -14,7 +14,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 
 from tfstrip_core.beside import without_ending
-from tfstrip_core.codecs.git_store import Absent, Store
+from tfstrip_core.codecs.git_store import MOST_BYTES, Absent, Store
 from tfstrip_core.errors import TfstripError
 from tfstrip_core.globs import reaches
 from tfstrip_core.inventory import Change, Inventory
@@ -60,7 +60,16 @@ def compare(inventories: Sequence[Inventory], patterns: Sequence[str], environme
         return _compare(inventories, patterns, _Trees(store, changed))
     except Absent:
         return Compared((), "what the base held is not checked out: leave filter out of the step actions/checkout")
-    except (AttributeError, LookupError, TypeError, ValueError, OSError, zlib.error, TfstripError) as error:
+    except (
+        AttributeError,
+        LookupError,
+        RecursionError,
+        TypeError,
+        ValueError,
+        OSError,
+        zlib.error,
+        TfstripError,
+    ) as error:
         return Compared((), f"the base cannot be read ({type(error).__name__})")
 
 
@@ -140,11 +149,15 @@ def _named(content: bytes) -> int | None:
 
 def _removed(paths: Sequence[str], trees: _Trees) -> tuple[list[Change], str]:
     """Return the models among files that are gone; what is text is none of theirs."""
-    left = _MOST_BYTES
+    left, too_big = _MOST_BYTES, False
     with tempfile.TemporaryDirectory() as top:
         for path in paths[:_MOST_REMOVED]:
             blob = trees.changed[path][0]
-            left -= trees.store.size(blob)
+            size = trees.store.size(blob)
+            if size > MOST_BYTES:
+                too_big = True
+                continue
+            left -= size
             if left < 0:
                 break
             content = trees.store.read(blob)[1]
@@ -159,5 +172,5 @@ def _removed(paths: Sequence[str], trees: _Trees) -> tuple[list[Change], str]:
             for item in models
             if item.verdict not in ("not-a-model", "unreadable")
         ]
-    cut = left < 0 or len(paths) > _MOST_REMOVED
+    cut = too_big or left < 0 or len(paths) > _MOST_REMOVED
     return found, "more files were removed than are looked into" if cut else ""

@@ -51,6 +51,8 @@ def gather(
             )
     parts = [part for folder in folders for part in _parts(folder)]
     found = [(part, artifact) for part in dict.fromkeys(parts) for artifact in _read(part, commit)]
+    if not found:
+        raise UsageError("artifacts: the manifests name no artifact", "publish what was stripped")
     _check(found, sources)
     try:
         os.makedirs(output, exist_ok=True)

@@ -151,7 +151,8 @@ def attach(hub: Hub, wanted: Sequence[Asset], wishes: Wishes) -> Attached:
                 with signals.held():
                     exchange.withdraw(hub, release, to_send)
             raise
-        release = _finish(hub, release, wishes)
+        # Sending takes hours: a tag that somebody else made or moved meanwhile is not published under.
+        release = _finish(hub, release, wishes, tagged=_is_tagged(hub) if release.draft else tagged)
         sent = tuple(asset.name for asset, _ in to_send)
         skipped = tuple(asset.name for asset in wanted if asset.name not in sent)
         return Attached(printable(release.html_url), release.draft, sent, skipped)
@@ -180,7 +181,7 @@ def _is_tagged(hub: Hub) -> bool:
     if commits and sha not in commits:
         raise CannotPublish(
             f"tag {tag} names commit {sha[:12]}, and these models are of {commits[-1][:12]}",
-            "run the workflow on the tag, check the tag out, or name another tag; nothing was created",
+            "run the workflow on the tag, check the tag out, or name another tag; nothing was published",
         )
     return True
 
@@ -222,9 +223,10 @@ def _create(hub: Hub, wishes: Wishes, *, tagged: bool) -> GitRelease:
     return first
 
 
-def _finish(hub: Hub, release: GitRelease, wishes: Wishes) -> GitRelease:
+def _finish(hub: Hub, release: GitRelease, wishes: Wishes, *, tagged: bool) -> GitRelease:
     """Write the notes and publish a draft, as its author wrote it meanwhile, in one request if there is anything to do.
 
+    A draft whose tag does not exist yet may be of an earlier commit: its tag will name the job's, as the models do.
     "legacy" lets GitHub find the latest release by version and date; of one that is published nothing is said.
     """
     tag, number = release.tag_name, release.id
@@ -234,13 +236,22 @@ def _finish(hub: Hub, release: GitRelease, wishes: Wishes) -> GitRelease:
     if wishes.described and notes.BEGIN not in text:
         hub.bound.tell(f"release {tag}: its notes are full, the table of what was stripped is left out")
     prerelease = now.prerelease or (now.draft and wishes.prerelease)
-    if (text, draft, prerelease) == (body, now.draft, now.prerelease):
+    commits = hub.place.commits
+    moves = bool(now.draft and commits and not tagged and now.target_commitish not in commits)
+    if (text, draft, prerelease) == (body, now.draft, now.prerelease) and not moves:
         return now
     signals.obey()
     latest = "legacy" if now.draft and not draft else NotSet
     done = hub.ask(
         f"release {tag}: {'publishing' if now.draft and not draft else 'writing its notes'}",
-        lambda: now.update_release(now.name or "", text, draft=draft, prerelease=prerelease, make_latest=latest),
+        lambda: now.update_release(
+            now.name or "",
+            text,
+            draft=draft,
+            prerelease=prerelease,
+            target_commitish=commits[0] if moves else NotSet,
+            make_latest=latest,
+        ),
     )
     if done.draft is not draft:
         raise CannotPublish(f"release {tag} is still a draft", "publish it by hand, everything is in it")

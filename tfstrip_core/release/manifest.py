@@ -21,6 +21,7 @@ from tfstrip_core.rules import RULES, verdict
 SCHEMA = "tfstrip-manifest/1"
 TOOL = f"tfstrip {__version__}"
 MOST_BYTES = 64 << 20  # of a manifest that is read; one artifact's entry is about a kilobyte
+_MOST = 1 << 63  # of what is counted: numbers beyond are no size of a file, and no float
 _COMMIT = re.compile(r"[0-9a-f]{40}|[0-9a-f]{64}")
 _SHA256 = re.compile(r"[0-9a-f]{64}")
 _WEIGHTS = ("as trained", "averages")
@@ -46,7 +47,7 @@ def _entry(artifact: Artifact) -> dict[str, Any]:
         "kept": [_found(finding) for finding in result.kept],
         "weights": _WEIGHTS[result.averaged],
         "proof": {"kept_tensors": result.proof.kept_tensors, "kept_bytes": result.proof.kept_bytes},
-        **({"parts": _parts(artifact), "join": join(artifact.name)} if artifact.parts else {}),
+        **({"parts": _parts(artifact), "join": join(artifact.name, len(artifact.parts))} if artifact.parts else {}),
     }
 
 
@@ -105,7 +106,7 @@ def loads(text: bytes) -> tuple[str, list[Artifact]]:
 
 def _get(entry: Mapping[str, Any], key: str, kind: type[_T]) -> _T:
     value = entry[key]
-    if type(value) is not kind or (isinstance(value, int) and value < 0):
+    if type(value) is not kind or (isinstance(value, int) and not 0 <= value < _MOST):
         raise TypeError(key)
     return value
 

@@ -72,7 +72,13 @@ class Naming:
         name = _FIELD.sub(
             lambda match: sha256[: int(match[2])] if match[1] == "sha256" else fields[match[1]], self.template
         )
-        if name != asset_name(name) or len(name) > _LONGEST or ON_THE_WAY.search(name):
+        if ON_THE_WAY.search(name):
+            raise UsageError(
+                f"{printable(base)} would be attached as {printable(name[:300])}, and no such name can be kept: "
+                "files have such names while they are being replaced",
+                "rename it, or let asset-name end otherwise",
+            )
+        if name != asset_name(name) or len(name) > _LONGEST:
             raise UsageError(
                 f"{printable(base)} would be attached as {printable(name[:300])}, and GitHub keeps no such name",
                 f"names begin and end with a letter or digit and have at most {_LONGEST} characters",

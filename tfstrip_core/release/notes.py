@@ -50,7 +50,7 @@ def _row(artifact: Artifact) -> str:
 
 
 def _joining(artifact: Artifact) -> list[str]:
-    how = join(artifact.name)
+    how = join(artifact.name, len(artifact.parts))
     return [f"`{artifact.name}` is in {len(artifact.parts)} parts, which this joins and checks: `{how}`.", ""]
 
 

@@ -42,7 +42,10 @@ def split(path: str, size: int) -> tuple[Slice, ...]:
     return tuple(found)
 
 
-def join(name: str) -> str:
-    """Return the command that makes the whole of its parts and checks it; asset names mean nothing to a shell."""
+def join(name: str, count: int) -> str:
+    """Return the command that makes the whole of its parts and checks it; asset names mean nothing to a shell.
+
+    What a run with parts of another size left in the release is none of these.
+    """
     name = f"./{name}" if name.startswith("-") else name
-    return f"cat {name}.part-* > {name} && sha256sum --check {name}.sha256"
+    return f"cat {name}.part-???-of-{count:03} > {name} && sha256sum --check {name}.sha256"
