@@ -128,7 +128,8 @@ def _log(line: str) -> None:
 def _make(jobs: Sequence[artifacts.Job], output: str, profile: "Profile", form: artifacts.Form) -> artifacts.Bundle:
     try:
         with runner.group("Strip and prove"):
-            bundle = artifacts.make(jobs, output, profile, os.environ.get("GITHUB_SHA", ""), form)
+            commit = runner.checkout() or os.environ.get("GITHUB_SHA", "")
+            bundle = artifacts.make(jobs, output, profile, commit, form)
             results = [artifact.result for artifact in bundle.artifacts]
             for result in results:
                 for line in text.strip_notices(result):

@@ -231,6 +231,21 @@ def test_what_is_checked_out_counts_as_well(packed: bool, hub: GitHub, tree: Pat
     assert hub.releases[0].target_commitish == "main"
 
 
+def test_models_of_another_commit_than_the_tags_are_not_published(hub: GitHub, tree: Path) -> None:
+    """A job of the tag that checks out a branch would ship what nobody tagged; a new tag names what is checked out."""
+    hub.tags["v1"] = hub.branches["main"]
+    Path(".git").mkdir()
+    Path(".git/HEAD").write_text(f"{OTHER}\n")
+    step = run(hub, models="models/*.keras", tag="v1")
+    assert step.code == 2
+    assert f"names commit {hub.branches['main'][:12]}, and these models are of {OTHER[:12]}" in step.stderr
+    assert hub.releases == []
+    hub.branches["release"] = OTHER
+    assert run(hub, models="models/*.keras", tag="v2").code == 0
+    assert hub.tags["v2"] == OTHER
+    assert json.loads(Path("dist/manifest.json").read_text())["commit"] == OTHER
+
+
 @pytest.mark.parametrize("head", ["", "ref: ../../x\n", "ref: refs/heads/../../HEAD\n", "zz", "\xff" * 5000])
 def test_a_work_tree_that_says_nothing_of_its_commit(head: str, tree: Path) -> None:
     """No git, or nothing that could be a commit."""

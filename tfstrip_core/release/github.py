@@ -74,8 +74,8 @@ def place(tag: str, environment: Mapping[str, str], checkout: str = "") -> Place
     api = environment.get("GITHUB_API_URL") or "https://api.github.com"
     if not ADDRESS.fullmatch(api):
         raise UsageError(f"GITHUB_API_URL is {api!r}, which is no address", "correct it")
-    commits = dict.fromkeys((environment.get("GITHUB_SHA", ""), checkout))
-    return Place(api.rstrip("/"), repository, tag, tuple(commit for commit in commits if commit))
+    # The models are those of the work tree, whatever commit started the job.
+    return Place(api.rstrip("/"), repository, tag, checkout or environment.get("GITHUB_SHA", ""))
 
 
 def assets(folder: str, digests: Sequence[tuple[str, str]]) -> list[Asset]:
@@ -163,7 +163,7 @@ def _is_tagged(hub: Hub) -> bool:
 
     Who downloads the models of a tag takes them for those of its commit.
     """
-    tag, commits = hub.place.tag, hub.place.commits
+    tag, commit = hub.place.tag, hub.place.commit
 
     def named() -> tuple[str, str]:
         found = hub.repository.get_git_ref(f"tags/{tag}").object
@@ -178,9 +178,9 @@ def _is_tagged(hub: Hub) -> bool:
             break
         annotated = hub.ask(f"tag {tag}", partial(hub.repository.get_git_tag, sha))
         sha, kind = annotated.object.sha, annotated.object.type
-    if commits and sha not in commits:
+    if commit and sha != commit:
         raise CannotPublish(
-            f"tag {tag} names commit {sha[:12]}, and these models are of {commits[-1][:12]}",
+            f"tag {tag} names commit {sha[:12]}, and these models are of {commit[:12]}",
             "run the workflow on the tag, check the tag out, or name another tag; nothing was published",
         )
     return True
@@ -199,8 +199,8 @@ def _find(hub: Hub) -> GitRelease | None:
 
 def _create(hub: Hub, wishes: Wishes, *, tagged: bool) -> GitRelease:
     """Create the draft; where other jobs do so at the same time, all of them go on with the oldest."""
-    tag, commits = hub.place.tag, hub.place.commits
-    target = commits[0] if commits and not tagged else NotSet
+    tag, commit = hub.place.tag, hub.place.commit
+    target = commit if commit and not tagged else NotSet
 
     def create() -> GitRelease:
         return hub.repository.create_git_release(
@@ -236,8 +236,8 @@ def _finish(hub: Hub, release: GitRelease, wishes: Wishes, *, tagged: bool) -> G
     if wishes.described and notes.BEGIN not in text:
         hub.bound.tell(f"release {tag}: its notes are full, the table of what was stripped is left out")
     prerelease = now.prerelease or (now.draft and wishes.prerelease)
-    commits = hub.place.commits
-    moves = bool(now.draft and commits and not tagged and now.target_commitish not in commits)
+    commit = hub.place.commit
+    moves = bool(now.draft and commit and not tagged and now.target_commitish != commit)
     if (text, draft, prerelease) == (body, now.draft, now.prerelease) and not moves:
         return now
     signals.obey()
@@ -249,7 +249,7 @@ def _finish(hub: Hub, release: GitRelease, wishes: Wishes, *, tagged: bool) -> G
             text,
             draft=draft,
             prerelease=prerelease,
-            target_commitish=commits[0] if moves else NotSet,
+            target_commitish=commit if moves else NotSet,
             make_latest=latest,
         ),
     )

@@ -54,12 +54,12 @@ class Asset:
 
 @dataclass(frozen=True, slots=True)
 class Place:
-    """Where to publish: `commits` are those that the tag may name, the first is what it will where it is new."""
+    """Where to publish: `commit` is what the models are of, and what the tag must name; "" where that is not known."""
 
     api: str
     repository: str
     tag: str
-    commits: tuple[str, ...] = ()
+    commit: str = ""
 
 
 @dataclass(frozen=True, slots=True)
