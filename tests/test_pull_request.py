@@ -18,7 +18,7 @@ from test_git_store import git
 
 from tfstrip_core import pull_request
 from tfstrip_core.codecs import git_store
-from tfstrip_core.discover import reaches
+from tfstrip_core.globs import reaches
 from tfstrip_core.verbs.check import check
 
 KERAS, HDF5 = one("keras3.15.1", "sequential.keras"), one("tf2.15", "sequential.h5")

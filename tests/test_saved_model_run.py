@@ -201,13 +201,18 @@ def test_a_crash_ends_one_job_only(runner: Runner, tmp_path: Path) -> None:
 
 @pytest.mark.skipif(os.environ.get("TF_USE_LEGACY_KERAS") == "1", reason="another Keras")
 def test_the_broken_saver_of_keras_3_is_the_originals_failure(written: Models, runner: Runner) -> None:
-    """Keras 3's tf.saved_model.save: its signature reads variables that nothing restores. Keras 2's is right."""
+    """Keras 3's tf.saved_model.save: its signature reads variables that nothing restores. Keras 2's is right.
+
+    A TFLite model made of it has whatever lay in memory for its weights, which need not be NaN.
+    """
     (model,) = written.written("sequential_tfsave")
     broken = model.writer.startswith("keras3")
     result = runner.compare(model.directory, model.directory, "session", str(model.io))
     assert result.state == ("original fails" if broken else "equal"), result
-    original = runner.once(model.directory, "tflite", str(model.io))
-    assert bool(original.not_finite() or not original.ran) == broken
+    if not broken:
+        original = runner.once(model.directory, "tflite", str(model.io))
+        assert original.ran
+        assert not original.not_finite()
 
 
 def test_load_model_is_for_keras_2_and_what_it_saved_itself(written: Models, runner: Runner, tmp_path: Path) -> None:
