@@ -26,7 +26,7 @@ def job(model: Fixture, folder: Path) -> dict[str, Any]:
     """Strip a fixture into a folder of its own; return what fixtures/loading.py is to do."""
     target = folder / f"of {model.facts['file']}" / Path(model.path).name
     target.parent.mkdir(parents=True)
-    choice = "drop" if model.scenario in DIFFERING_AVERAGES else None
+    choice = "drop" if model.scenario in DIFFERING_AVERAGES else ""
     tfstrip_core.strip(model.path, str(target), ema=choice)
     alone = "weights" in model.facts["container"]
     said = {"original": model.path, "stripped": str(target), "io": str(model.io)}
