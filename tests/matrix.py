@@ -8,6 +8,7 @@ where a writer ran nothing.
 """
 
 import json
+import shutil
 import subprocess
 import sys
 import tempfile
@@ -29,7 +30,12 @@ def job(model: Fixture, folder: Path) -> dict[str, Any]:
     choice = "drop" if model.scenario in DIFFERING_AVERAGES else ""
     tfstrip_core.strip(model.path, str(target), ema=choice)
     alone = "weights" in model.facts["container"]
-    said = {"original": model.path, "stripped": str(target), "io": str(model.io)}
+    written = target.parent / "as written"  # some versions of Keras write beside what they load
+    for file in model.files:
+        copy = written / Path(file).relative_to(Path(model.path).parent)
+        copy.parent.mkdir(parents=True, exist_ok=True)
+        shutil.copy(file, copy)
+    said = {"original": str(written / Path(model.path).name), "stripped": str(target), "io": str(model.io)}
     if alone and model.by_objects:
         # Stripped, as a nested model that is compiled warns of weights without its optimizer's.
         said["whole"] = str(target.parent / "whole.keras")
