@@ -86,3 +86,7 @@ class CannotReplace(TfstripError):
 
 class CannotPublish(TfstripError):
     """GitHub, or what a release already holds, does not allow what was asked."""
+
+
+class CannotRun(TfstripError):
+    """A model cannot be run here: its code is absent, its framework fails, or it takes too long."""

@@ -194,6 +194,51 @@ class Artifact:
     inside: str = ""
 
 
+CallState = Literal["equal", "close", "different", "missing", "failed", "skipped"]
+
+
+@dataclass(frozen=True, slots=True)
+class Call:
+    """What came of one function under one loader, run on the same inputs in the original and in the result.
+
+    `state`: "equal" (the same bytes), "close" (other bytes within the stated tolerance), "different", "missing" (the
+    result has it not), "failed" (the original ran and the result did not), or "skipped": it could not be compared, and
+    `message` says why, as when the original itself does not run. `outputs` and `bytes` count what was compared,
+    `difference` is the largest one between two numbers.
+    """
+
+    loader: str
+    function: str
+    state: CallState
+    message: str = ""
+    outputs: int = 0
+    bytes: int = 0
+    difference: float = 0.0
+
+
+@dataclass(frozen=True, slots=True)
+class Outputs:
+    """Two models run on the same inputs: each call that either has. `tolerance` is 0 where bytes must be equal."""
+
+    calls: tuple[Call, ...]
+    tolerance: float = 0.0
+
+    @property
+    def ran(self) -> tuple[Call, ...]:
+        """The calls that ran in both."""
+        return tuple(call for call in self.calls if call.state in ("equal", "close", "different"))
+
+    @property
+    def wrong(self) -> tuple[Call, ...]:
+        """The calls that show the result to be another model."""
+        return tuple(call for call in self.calls if call.state in ("different", "missing", "failed"))
+
+    @property
+    def proven(self) -> bool:
+        """Whether something ran, and all that the original can do gave the same in the result."""
+        return bool(self.ran) and not self.wrong
+
+
 @dataclass(frozen=True, slots=True)
 class Comparison:
     """A finished verify: `differences` is empty exactly when the two models are equal in DESIGN's sense."""
