@@ -172,6 +172,25 @@ def _is_binary(path: str) -> bool:
 
 def models_with(folder: str, name: str, listed: Listed) -> list[str]:
     """Return the names of the TensorFlow.js models in a folder that have the file of weights `name`."""
+    return _weights(folder, listed).get(name, [])
+
+
+def model_that_had(path: str, listed: Listed) -> str | None:
+    """Return the JSON beside a file that is gone, of the TensorFlow.js model whose files are called most like it."""
+    folder, name = os.path.split(path)
+    weights = _weights(folder, listed) if name.endswith(".bin") else {}
+    nearest = max(weights, key=lambda file: _alike(file, name), default=None)
+    return None if nearest is None else os.path.join(folder, weights[nearest][0])
+
+
+def _alike(one: str, other: str) -> int:
+    """Return how many characters two names begin with alike."""
+    pairs = enumerate(zip(one, other, strict=False))
+    return next((at for at, (left, right) in pairs if left != right), min(len(one), len(other)))
+
+
+def _weights(folder: str, listed: Listed) -> dict[str, list[str]]:
+    """Return the files that the TensorFlow.js models in a folder name, each with the names of the JSON that do."""
     there = listed[folder]
     if there.weights is None:
         there.weights = {}
@@ -186,7 +205,7 @@ def models_with(folder: str, name: str, listed: Listed) -> list[str]:
                     there.weights.setdefault(file, []).append(text)
             except (TfstripError, OSError):
                 continue  # whoever reads it will say so
-    return there.weights.get(name, [])
+    return there.weights
 
 
 def left_shards(folder: str, base: str, listed: Listed) -> list[str]:

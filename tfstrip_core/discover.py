@@ -133,7 +133,7 @@ def what_lacks(path: str) -> str | None:
     base = beside.of_data_file(name)
     if not whole and base is not None and os.path.isfile(os.path.join(folder, f"{base}.index")):
         whole = _checkpoint(os.path.join(folder, base), listed)
-    return whole.path if whole else None
+    return whole.path if whole else beside.model_that_had(path, listed)
 
 
 def _no_single_model(path: str, listed: Listed) -> Unsupported:
