@@ -210,17 +210,22 @@ def test_what_it_says_of_itself_may_come_first(first: str, path: str) -> None:
 
 
 def test_a_folder_of_other_json_costs_next_to_nothing(tmp_path: Path) -> None:
-    """Each is recognised by its first bytes, also where a binary file among them asks for a model."""
-    for number in range(2000):
+    """Binary files among them ask once for a model that they may be of, whatever their number: no second walk each."""
+
+    def seconds() -> float:
+        took = []
+        for _ in range(5):
+            start = time.perf_counter()
+            assert [found for found in discover.discover([str(tmp_path)]) if found.kind] == []
+            took.append(time.perf_counter() - start)
+        return min(took)
+
+    for number in range(1000):
         (tmp_path / f"{number}.json").write_text(json.dumps({"labels": ["a"] * 200, "metadata": number}))
-    for number in range(20):
+    alone = seconds()
+    for number in range(50):
         (tmp_path / f"{number}.bin").write_bytes(bytes([255, 0, number]) * 1000)
-    took = []
-    for _ in range(5):
-        start = time.perf_counter()
-        assert [found for found in discover.discover([str(tmp_path)]) if found.kind] == []
-        took.append(time.perf_counter() - start)
-    assert min(took) / 2020 < 0.0001
+    assert seconds() < 3 * alone
 
 
 def test_hostile_models_take_little_memory(tmp_path: Path) -> None:
