@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import os
 from collections.abc import Sequence
+from contextlib import suppress
 from typing import TYPE_CHECKING
 
-from tfstrip_core import beside, containers
+from tfstrip_core import beside, containers, replace
 from tfstrip_core.discover import Found, look
 from tfstrip_core.errors import TfstripError, UsageError
 
@@ -68,6 +69,8 @@ def check_folder(found: Found, destination: str, every: Sequence[str]) -> None:
     if os.path.realpath(here) == os.path.realpath(there) and not os.path.lexists(destination) and every[1:]:
         cause = "its files of weights would take the place of the source's"
         raise UsageError(cause, "name a target in another folder, or use --in-place")
+    with suppress(OSError):  # what a killed run left to do there is done first, or its files look like somebody else's
+        replace.recover(destination)
     old = old_endings(containers.container(found.kind), destination) if os.path.isfile(destination) else ()
     for ending in every[1:]:
         if os.path.lexists(there + ending) and ending not in old:
