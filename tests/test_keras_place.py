@@ -170,7 +170,7 @@ def test_what_was_saved_since_is_never_overwritten(form: str, tmp_path: Path) ->
     path, new = made(form, tmp_path / "in", "model"), made(form, tmp_path / "new", "model")
     strip(new, in_place=True)
     half(form, path, new)
-    again = made(form, tmp_path / "again", "model")
+    made(form, tmp_path / "again", "model")
     shutil.copytree(tmp_path / "again", tmp_path / "in", dirs_exist_ok=True)
     assert inspect(path).verdict == "residue"
     (tmp_path / "out" / "model" if form == "tfjs" else tmp_path / "out").mkdir(parents=True)
