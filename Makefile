@@ -49,6 +49,7 @@ protos:
 # Slow campaigns, on demand: remake the fixtures in their writers' environments; measure.
 writers:
 	$(PYTHON) tests/fixtures/writers.py
+	$(PYTHON) tests/fixtures/tfjs.py
 
 # Every fixture, stripped, in the environment that wrote it. WRITERS names some of them.
 matrix: $(VENV)/.test

@@ -22,9 +22,7 @@ TABLE_END = 0xDB4775248B80FB57.to_bytes(8, "little")
 CUT_INDEX = b"\0\0\x08\x08\x01\x1a\x02\x08\x01" + bytes(90) + TABLE_END
 UNSUPPORTED = {
     "tflite": b"\x1c\0\0\0TFL3" + bytes(500),
-    "tfjs-layers": b'{"format": "layers-model", "modelTopology": {"class_name": "Sequential"}, "weightsManifest": []}',
-    "tfjs-graph": b' {"format": "graph-model", "generatedBy": "2.15"}',
-    "tfjs-weights": b'{"weightsManifest": []}',
+    "tfjs-weights": b'{"weightsManifest": [{"paths": ["w.bin"], "weights": []}]}',
 }
 
 

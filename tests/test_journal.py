@@ -36,6 +36,7 @@ from tfstrip_core import cli
 from tfstrip_core.containers.checkpoints import checkpoint
 from tfstrip_core.containers.keras import keras_directory, keras_shards, keras_zip
 from tfstrip_core.containers.saved import saved_model
+from tfstrip_core.containers.tfjs import tfjs_model
 from tfstrip_core.reports import document, text
 said = json.load(sys.stdin)
 folder, out, lines, seen = said["folder"], said["folder"] + ".out", 0, {}

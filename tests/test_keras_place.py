@@ -10,10 +10,12 @@ from keras_made import LAYER_SPANS, PLAIN, directory, shards
 from saved_made import files
 from test_journal import OTHER
 from test_saved_place import SHOP, everything, killed, left
+from tfjs_made import copied
 
 from tfstrip_core import inspect, journal, strip
 
-FORMS = ["directory", "shards"]
+FORMS = ["directory", "shards", "tfjs"]
+IN_FOLDER = ("directory", "tfjs")  # a workshop lies in the folder of that name
 every_form = pytest.mark.parametrize("form", FORMS)
 
 
@@ -21,6 +23,8 @@ def made(form: str, folder: Path, name: str) -> str:
     """Write a model called `name` into the folder; return its path."""
     if form == "directory":
         return directory(folder / name, PLAIN)
+    if form == "tfjs":
+        return copied(folder / name, "functional_adam")
     return shards(folder, LAYER_SPANS, name)
 
 
@@ -46,7 +50,7 @@ def test_at_any_line_in_place_it_is_whole_or_known_to_be_unfinished(form, signal
     strip(path.replace(str(source), str(tmp_path / "whole")), in_place=True)
     new = content(tmp_path / "whole")
     path = path.replace(str(source), str(folder))
-    beside = folder / "model" if form == "directory" else folder  # a workshop lies where the files do
+    beside = folder / "model" if form in IN_FOLDER else folder  # a workshop lies where the files do
     shutil.copy(OTHER.path, str(beside).replace(str(folder), str(source)))
     folder.mkdir()
     first = ["strip", "--in-place", path]
@@ -89,7 +93,7 @@ def test_at_any_line_the_target_is_whole_or_is_made_so(form: str, signal: int, l
     path = made(form, source, "model")
     target = made(form, source, "out")
     shutil.copy(OTHER.path, source / "other.keras")
-    (tmp_path / "new").mkdir()
+    (tmp_path / "new" / "out" if form == "tfjs" else tmp_path / "new").mkdir(parents=True)
     strip(path, target.replace(str(source), str(tmp_path / "new")))
     old, new = of_target(content(source)), of_target(content(tmp_path / "new"))
     path, target = (item.replace(str(source), str(folder)) for item in (path, target))
@@ -104,7 +108,7 @@ def test_at_any_line_the_target_is_whole_or_is_made_so(form: str, signal: int, l
         there = of_target(before)
         whole = there in (old, new)
         between += not whole
-        assert whole or form == "shards" or there == {}
+        assert whole or form != "directory" or there == {}
         if of_target(met) not in (old, new):
             assert code == 2, said
         assert of_target(after) in ([new] if last == "same" else [old, new])
@@ -120,12 +124,12 @@ def of_target(found: dict[str, bytes]) -> dict[str, bytes]:
 
 def half(form: str, path: str, new: str) -> Path:
     """Leave the model as a run does that is killed after its first rename; return its workshop."""
-    base = "" if form == "directory" else "model"
+    base = "" if form in IN_FOLDER else "model"
     place = Path(path) if form == "directory" else Path(path).parent
     result = Path(new) if form == "directory" else Path(new).parent
     own = ["/model.weights.h5", "/config.json"]
     gone: list[str] = []
-    if form == "shards":
+    if form != "directory":
         own = sorted((name.removeprefix(base) for name in os.listdir(result)), reverse=True)
         gone = sorted(name.removeprefix(base) for name in set(os.listdir(place)) - set(os.listdir(result)))
     shop = place / SHOP
@@ -144,9 +148,11 @@ def test_a_half_replaced_model_is_unreadable_and_the_next_strip_completes_it(for
     strip(new, in_place=True)
     half(form, path, new)
     before = everything(tmp_path)
-    words = (
-        [path, f"{path}/model.weights.h5"] if form == "directory" else [path, f"{tmp_path}/in/model_00004.weights.h5"]
-    )
+    words = {
+        "directory": [path, f"{path}/model.weights.h5"],
+        "shards": [path, f"{tmp_path}/in/model_00004.weights.h5"],
+        "tfjs": [path],
+    }[form]
     for word in words:
         for verb in (["check"], ["inspect"], ["verify", new]):
             code, _, err = run(capsys, *verb, word)
@@ -164,13 +170,13 @@ def test_what_was_saved_since_is_never_overwritten(form: str, tmp_path: Path) ->
     path, new = made(form, tmp_path / "in", "model"), made(form, tmp_path / "new", "model")
     strip(new, in_place=True)
     half(form, path, new)
-    again = made(form, tmp_path / "again", "model")
+    made(form, tmp_path / "again", "model")
     shutil.copytree(tmp_path / "again", tmp_path / "in", dirs_exist_ok=True)
     assert inspect(path).verdict == "residue"
-    (tmp_path / "out").mkdir()
+    (tmp_path / "out" / "model" if form == "tfjs" else tmp_path / "out").mkdir(parents=True)
     strip(path, path.replace(str(tmp_path / "in"), str(tmp_path / "out")))
-    assert content(tmp_path / "in") == content(Path(again).parent)
-    if form == "shards":
+    assert content(tmp_path / "in") == content(tmp_path / "again")
+    if form != "directory":
         strip(path, in_place=True)
     assert left(tmp_path / "in") == []
 
@@ -197,8 +203,12 @@ def test_what_changes_meanwhile_stops_it(form: str, tmp_path: Path, capsys, monk
     from tfstrip_core import containers
 
     path = made(form, tmp_path / "in", "model")
-    container = containers.container(f"keras-{form}")
-    victim = Path(path) / "model.weights.h5" if form == "directory" else tmp_path / "in" / "model_00004.weights.h5"
+    container = containers.container("tfjs" if form == "tfjs" else f"keras-{form}")
+    victim = {
+        "directory": Path(path) / "model.weights.h5",
+        "shards": tmp_path / "in" / "model_00004.weights.h5",
+        "tfjs": Path(path).parent / "group1-shard3of3.bin",
+    }[form]
     original, after = container.rewrite, []
 
     def changing(*words):

@@ -17,6 +17,7 @@ from tfstrip_core.codecs import object_graph, tensor_bundle
 FOLDER = os.environ.get("TFSTRIP_REAL_MODELS", "")
 SUPPORTED = ("Keras .keras zip", "Keras HDF5 full model", "Keras HDF5 weights-only (legacy)")
 SAVED = ("SavedModel TF1", "SavedModel TF2", "SavedModel TF2 (Keras)")
+TFJS = {"TF.js layers-model": "tfjs-layers", "TF.js graph-model": "tfjs-graph"}
 OBJECTS, NAMES = "TF2 object-based checkpoint", "TF1 V2 name-based checkpoint"
 
 
@@ -74,6 +75,26 @@ def test_a_saved_model_is_reduced(row: dict[str, str], profile: Any, tmp_path: P
     assert tfstrip_core.verify(source, target).equal
     assert tfstrip_core.inspect(target).verdict == "clean"
     assert result.bytes_after <= result.bytes_before - int(row["optimizer_bytes"])
+
+
+@pytest.mark.parametrize("row", rows(*TFJS), ids=lambda row: row["path"])
+def test_a_tfjs_model_is_clean_and_copied(row: dict[str, str], tmp_path: Path) -> None:
+    """With the manifest's bytes, also where its weights were left out: that is said, and such a one is not copied."""
+    source = Path(path_of(row))
+    model = tfstrip_core.inspect(str(source))
+    assert (model.format, model.verdict) == (TFJS[row["kind"]], row["verdict"])
+    assert model.tensor_bytes == int(row["tensor_bytes"])
+    if model.notes:
+        assert "its weights are not here" in model.notes[0]
+        assert os.listdir(source.parent) == [source.name]
+        with pytest.raises(tfstrip_core.Unreadable, match="is missing"):
+            tfstrip_core.strip(str(source), str(tmp_path / "model.json"))
+        return
+    assert model.bytes - source.stat().st_size == int(row["tensor_bytes"])
+    tfstrip_core.strip(str(source), str(tmp_path / "model.json"))
+    assert {p.name: p.read_bytes() for p in tmp_path.iterdir()} == {
+        p.name: p.read_bytes() for p in source.parent.iterdir()
+    }
 
 
 @every_real_model

@@ -16,6 +16,7 @@ if TYPE_CHECKING:
 
 STATE = "checkpoint"  # what TensorFlow calls the file that names the checkpoints beside it
 WORKSHOP = ".tfstrip-"  # how the names of the directories begin in which results are built
+_HEAD = 512
 _NAMED = 3  # so many of several are named in a sentence
 
 
@@ -23,9 +24,11 @@ class Beside:
     """What a folder's listing says of the models in it: `workshops` of strips, `data` files by checkpoint, `shards`.
 
     `unused` are the shards, by what they are called after, that the map there does not use; filled where that is asked.
+    So are `weights`: the files that TensorFlow.js models there name, each with the JSON files that do. `texts` may be
+    such models.
     """
 
-    __slots__ = ("data", "shards", "unused", "workshops")
+    __slots__ = ("data", "shards", "texts", "unused", "weights", "workshops")
 
     def __init__(self, folder: str) -> None:
         try:
@@ -36,6 +39,8 @@ class Beside:
         self.data: dict[str, list[str]] = {}
         self.shards: dict[str, list[str]] = {}
         self.unused: dict[str, list[str]] = {}
+        self.texts = [name for name in names if name.endswith(".json")]
+        self.weights: dict[str, list[str]] | None = None
         for name in names:
             base = of_data_file(name)
             if base is not None:
@@ -138,6 +143,69 @@ def left_over(folder: str, base: str, listed: Listed) -> tuple[str, ...]:
     if all(name.endswith(f"-of-{len(names):05d}") for name in names):
         return ()
     return not_used("index", _unused(containers.CHECKPOINT, os.path.join(folder, base), names))
+
+
+def model_of_weights(path: str, listed: Listed) -> str | None:
+    """Return the JSON of the TensorFlow.js model that has the file of weights at `path`, beside it or one folder up."""
+    folder, name = os.path.split(path)
+    if not listed[folder].texts and not listed[os.path.dirname(folder)].texts:
+        return None
+    if not _is_binary(path):
+        return None
+    named = models_with(folder, name, listed)
+    if named:
+        return os.path.join(folder, named[0])
+    above, inner = os.path.split(folder)
+    named = models_with(above, f"{inner}/{name}", listed) if inner else []
+    return os.path.join(above, named[0]) if named else None
+
+
+def _is_binary(path: str) -> bool:
+    """Return whether a file may hold numbers: text does not, whatever lies beside it."""
+    try:
+        with open(path, "rb", buffering=0) as file:
+            head = file.read(_HEAD)
+    except OSError:
+        return False
+    return path.endswith(".bin") or b"\0" in head or not head.isascii()
+
+
+def models_with(folder: str, name: str, listed: Listed) -> list[str]:
+    """Return the names of the TensorFlow.js models in a folder that have the file of weights `name`."""
+    return _weights(folder, listed).get(name, [])
+
+
+def model_that_had(path: str, listed: Listed) -> str | None:
+    """Return the JSON beside a file that is gone, of the TensorFlow.js model whose files are called most like it."""
+    folder, name = os.path.split(path)
+    weights = _weights(folder, listed) if name.endswith(".bin") else {}
+    nearest = max(weights, key=lambda file: _alike(file, name), default=None)
+    return None if nearest is None else os.path.join(folder, weights[nearest][0])
+
+
+def _alike(one: str, other: str) -> int:
+    """Return how many characters two names begin with alike."""
+    pairs = enumerate(zip(one, other, strict=False))
+    return next((at for at, (left, right) in pairs if left != right), min(len(one), len(other)))
+
+
+def _weights(folder: str, listed: Listed) -> dict[str, list[str]]:
+    """Return the files that the TensorFlow.js models in a folder name, each with the names of the JSON that do."""
+    there = listed[folder]
+    if there.weights is None:
+        there.weights = {}
+        for text in there.texts:
+            path = os.path.join(folder, text)
+            try:
+                if not os.path.isfile(path) or containers.recognise(path) != containers.TFJS:
+                    continue
+                from tfstrip_core.containers.tfjs import manifest
+
+                for file in manifest.read(path).files:
+                    there.weights.setdefault(file, []).append(text)
+            except (TfstripError, OSError):
+                continue  # whoever reads it will say so
+    return there.weights
 
 
 def left_shards(folder: str, base: str, listed: Listed) -> list[str]:

@@ -24,6 +24,7 @@ _SEVERAL = (
     containers.SAVED_MODEL,
     containers.KERAS_DIRECTORY,
     containers.KERAS_SHARDS,
+    containers.TFJS,
     containers.POINTER,
 )
 
@@ -132,7 +133,7 @@ def what_lacks(path: str) -> str | None:
     base = beside.of_data_file(name)
     if not whole and base is not None and os.path.isfile(os.path.join(folder, f"{base}.index")):
         whole = _checkpoint(os.path.join(folder, base), listed)
-    return whole.path if whole else None
+    return whole.path if whole else beside.model_that_had(path, listed)
 
 
 def _no_single_model(path: str, listed: Listed) -> Unsupported:
@@ -159,8 +160,8 @@ def _look_into(path: str, listed: Listed) -> Found:
         if base != path and os.path.basename(base) in listed[os.path.dirname(path)].data:
             return Found(base, containers.CHECKPOINT, file=base, error=_unreadable(error))
         return Found(path, "", error=_unreadable(error))
-    if kind == containers.KERAS_SHARDS:
-        return _shards(path, listed)
+    if kind in (containers.KERAS_SHARDS, containers.TFJS):
+        return _shards(path, listed) if kind == containers.KERAS_SHARDS else _tfjs(path, listed)
     if kind == containers.TABLE and path.endswith(".index"):
         return _checkpoint(path.removesuffix(".index"), listed)
     prefix = _prefix_of(path)
@@ -180,6 +181,9 @@ def _by_what_is_beside(path: str, kind: str, listed: Listed) -> Found:
     whole = _whole(path, listed, assets=True)
     if whole:
         return whole
+    model = beside.model_of_weights(path, listed)
+    if model:
+        return _look_into(model, listed)
     if kind == containers.POINTER:
         return _follow(path)
     return _damaged(path, kind, listed) or Found(path, "")
@@ -222,6 +226,11 @@ def _shards(path: str, listed: Listed) -> Found:
     prefix = os.path.join(folder, base)
     notes = () if half else beside.not_used("map", beside.left_shards(folder, base, listed))
     return Found(path, containers.KERAS_SHARDS, file=prefix, error=half, notes=notes)
+
+
+def _tfjs(path: str, listed: Listed) -> Found:
+    """Return the TensorFlow.js model whose JSON is at `path`."""
+    return Found(path, containers.TFJS, error=_half_replaced(os.path.dirname(path), "", listed))
 
 
 def _damaged(path: str, kind: str, listed: Listed) -> Found | None:
@@ -404,7 +413,8 @@ def _follow(path: str) -> Found:
             if os.path.isfile(stored) and os.path.getsize(stored) == int(size.group(1)):
                 kind = containers.recognise(stored)
                 several = path.endswith(("saved_model.pb", ".index")) or os.path.lexists(f"{path}.meta")
-                if kind == containers.POINTER or (kind in (containers.TABLE, containers.SAVED_MODEL) and several):
+                alone = kind in (containers.TABLE, containers.SAVED_MODEL) and several
+                if kind in (containers.POINTER, containers.TFJS) or alone:
                     break  # the files of such a model must lie beside each other
                 error = _unsupported(path, kind).error if kind in containers.UNSUPPORTED else None
                 return Found(path, kind, file=stored, error=error, stored=True)

@@ -23,9 +23,10 @@ from tfstrip_core.codecs import layouts
 
 NAME = "result.journal"
 _LIMIT = 64 << 20
-# What may be moved or removed, whatever a journal says: the files of a checkpoint or of sharded weights, and a
-# directory's own.
+# What may be moved or removed, whatever a journal says: the files of a checkpoint or of sharded weights, a directory's
+# own, and those of a TensorFlow.js model, which have names of their own: nothing hidden, and nothing outside.
 _ENDING = re.compile(r"\.(index|meta|data-\d{5,}-of-\d{5,})|\.weights\.json|_\d{5,}\.weights\.h5")
+_OWN_NAME = re.compile(r"[^./\\\0][^/\\\0]*(/[^./\\\0][^/\\\0]*)*")
 
 
 class _Rest(NamedTuple):
@@ -117,7 +118,7 @@ def _read(folder: str) -> _Rest | None:
             said = json.loads(file.read(_LIMIT))
         base, moves, removes = os.fsdecode(bytes.fromhex(said["base"])), said["moves"], said["removes"]
         plain = os.path.basename(base) == base and "\0" not in base and (base != "" or "" not in moves)
-        if said["inode"] != os.stat(folder).st_ino or not plain or not _are_plain([*moves], [*removes]):
+        if said["inode"] != os.stat(folder).st_ino or not plain or not _are_plain(base, [*moves], [*removes]):
             return None
         place = _place(folder, base)
         left = [ending for ending in moves if _mark(_built(folder, ending))]
@@ -130,8 +131,10 @@ def _read(folder: str) -> _Rest | None:
     return _Rest(base, left, there) if valid else _Rest(base, [], [])
 
 
-def _are_plain(moves: list[str], removes: list[str]) -> bool:
+def _are_plain(base: str, moves: list[str], removes: list[str]) -> bool:
     """Return whether these are the endings of one checkpoint's files, of a directory's, or of one as a whole."""
+    if not base and all(_OWN_NAME.fullmatch(ending) for ending in (*moves, *removes)):
+        return True
     if (sorted(moves), removes) in (*_FIRST_VERSION, _WHOLE):
         return True
     return all(_ENDING.fullmatch(ending) or owns(ending) for ending in (*moves, *removes))

@@ -93,6 +93,7 @@ def gathered(folder: str, made: str, endings: Iterable[str]) -> str:
     """Return the workshop's `result`, once the files `made` + ending are called so."""
     place = built(folder)
     for ending in endings if made != place else ():
+        os.makedirs(os.path.dirname(place + ending), exist_ok=True)  # a file's own name may be in a folder
         os.rename(made + ending, place + ending)
     return place
 
@@ -195,7 +196,7 @@ def check_target(source: str, target: str, endings: Sequence[str], layout: Layou
                 raise UsageError(f"the target {file} is no regular file", "name the file to write")
             if not force:
                 raise UsageError(f"the target {file} exists", "name another one, or say --force")
-    if not os.path.isdir(os.path.dirname(os.path.abspath(target))):
+    if not os.path.isdir(os.path.dirname(os.path.abspath(target + "".join(endings[:1])))):
         raise UsageError(f"the directory of the target {target} does not exist", "make it first")
 
 
@@ -279,6 +280,8 @@ def _put_directory(built: str, target: str) -> None:
 
 def _put_files(built: str, base: str, endings: Sequence[str], gone: Sequence[str]) -> None:
     folder = os.path.dirname(built)
+    for ending in endings if not base else ():
+        os.makedirs(os.path.dirname(os.path.join(os.path.dirname(folder), "") + ending), exist_ok=True)
     journal.sync(folder)
     # The first among the files goes last: a checkpoint's index says which of the others are used, and without the
     # variables that its old saved_model.pb names no loader takes a SavedModel for whole.

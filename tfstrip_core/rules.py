@@ -46,7 +46,7 @@ RULES: dict[str, Rule] = {
         Rule("TFS108", "undecided-state", False, False, False, "a pattern of optimizer state, nothing more", _ALSO),
         Rule(
             "TFS201", "training-config", False, False, True, "the arguments of compile()",
-            "goes with the optimizer state from a .keras file, with --drop-training-config from an .h5 file",
+            "goes with the optimizer state; from an .h5 file, or as one's copy, with --drop-training-config",
         ),
         Rule(
             "TFS202", "training-graph", False, True, False, "gradients, losses, what only training runs", _STRIP,

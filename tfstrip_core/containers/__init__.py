@@ -33,6 +33,7 @@ if TYPE_CHECKING:
             """Return what follows `path` in the names of the files that are the model: ("",) where it is one file.
 
             They begin with a separator where the model is a directory, and are all that comes along to another place.
+            Where files have names of their own they are those, and what stands before them is the function `place`'s.
             """
 
         def check_whole(self, path: str) -> None:
@@ -53,6 +54,7 @@ if TYPE_CHECKING:
 
 KERAS_ZIP, HDF5, CHECKPOINT, POINTER = "keras-zip", "hdf5", "checkpoint", "lfs-pointer"
 SAVED_MODEL, KERAS_DIRECTORY, KERAS_SHARDS = "saved-model", "keras-directory", "keras-shards"
+TFJS = "tfjs"
 TABLE = "checkpoint-v1"  # or, where its name says so, the index of a CHECKPOINT
 CUT_TABLE = "cut-table"  # perhaps such a file, cut off: it has the beginning and no end, or nothing at all
 _MODULES = {
@@ -63,6 +65,7 @@ _MODULES = {
     SAVED_MODEL: "saved.saved_model",
     KERAS_DIRECTORY: "keras.keras_directory",
     KERAS_SHARDS: "keras.keras_shards",
+    TFJS: "tfjs.tfjs_model",
 }
 # The ending of the file that names a model's other files, and so says what they are called. Users name it for all.
 _MAPS = {KERAS_SHARDS: ".weights.json"}
@@ -71,13 +74,15 @@ LAYOUTS = {SAVED_MODEL: layouts.SAVED_MODEL, KERAS_DIRECTORY: layouts.KERAS}
 # What is recognised and not handled: its name, and the way out.
 UNSUPPORTED = {
     "tflite": ("a TFLite model", "convert it from a stripped model"),
-    "tfjs": ("a TensorFlow.js model", "convert it from a stripped model"),
     "orbax": ("an Orbax checkpoint", "restore the model from it in Keras, save that as .keras and strip it"),
 }
 
 _HDF5_MAGIC = b"\x89HDF\r\n\x1a\n"
 _TABLE_MAGIC = 0xDB4775248B80FB57.to_bytes(8, "little")
 _POINTER_START = b"version https://git-lfs.github.com/spec/v1"
+_BOM = b"\xef\xbb\xbf"
+_TFJS = (b'"modelTopology"', b'"weightsManifest"', b'"format": "graph-model"')
+_TFJS_FIRST = (b'"signature"', b'"userDefinedMetadata"', b'"trainingConfig"', b'"convertedBy"', b'"generatedBy"')
 _HEAD = 512
 _END = 22  # an archive's last record, where it ends without a comment
 _TAIL = _END + 0xFFFF
@@ -104,6 +109,14 @@ def layout(kind: str) -> Layout | None:
 def map_ending(kind: str) -> str:
     """Return the ending of the file that names the others of a model of several files, "" where none does."""
     return _MAPS.get(kind, "")
+
+
+def place(kind: str, path: str) -> str:
+    """Return what stands before the endings in the paths of the files of the model at `path`.
+
+    That is the path, or its folder where the files have names of their own.
+    """
+    return os.path.join(os.path.dirname(path), "") if kind == TFJS else path
 
 
 def recognise_directory(path: str, names: Collection[str] | None = None) -> str:
@@ -165,16 +178,27 @@ def recognise(path: str) -> str:
             return CUT_TABLE
         if head.startswith(b"\x08\x01\x12") and os.path.basename(path) == "saved_model.pb":
             return SAVED_MODEL
-        if head.lstrip()[:1] == b"{" and any(
-            mark in head for mark in (b'"modelTopology"', b'"weightsManifest"', b'"format": "graph-model"')
-        ):
-            return "tfjs"
+        if head.removeprefix(_BOM).lstrip()[:1] != b"{":
+            return ""
+        if _is_tfjs(file, head):
+            return TFJS
         return KERAS_SHARDS if _is_shard_map(file, head) else ""
+
+
+def _is_tfjs(file: BinaryIO, head: bytes) -> bool:
+    """Whether a JSON file begins as a TensorFlow.js model; what it says of itself may come first, at any length."""
+    if any(mark in head for mark in _TFJS):
+        return True
+    if not any(mark in head for mark in _TFJS_FIRST):
+        return False
+    file.seek(0)
+    text = file.read(_MAX_JSON_HEAD)
+    return any(mark in text for mark in _TFJS)
 
 
 def _is_shard_map(file: BinaryIO, head: bytes) -> bool:
     """Whether a JSON file begins as a map of Keras weights; those of other frameworks have other files."""
-    if head.lstrip()[:1] != b"{" or not (b'"metadata"' in head or b'"weight_map"' in head):
+    if not (b'"metadata"' in head or b'"weight_map"' in head):
         return False
     file.seek(0)
     text = file.read(_MAX_JSON_HEAD)

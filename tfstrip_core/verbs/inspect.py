@@ -53,7 +53,7 @@ def read(found: Found) -> Inventory:
         inventory = containers.container(found.kind).inventory(found.file)
     except OSError as error:
         raise Unreadable(f"cannot be read ({error.strerror or error})", "check its permissions") from None
-    return replace(inventory, path=found.path, notes=found.notes)
+    return replace(inventory, path=found.path, notes=(*inventory.notes, *found.notes))
 
 
 def _size(path: str) -> int:

@@ -13,7 +13,6 @@ from dataclasses import replace as with_values
 from typing import TYPE_CHECKING
 
 from tfstrip_core import containers, replace, signals
-from tfstrip_core.beside import without_ending
 from tfstrip_core.codecs.window import blocks, same
 from tfstrip_core.containers import average_values
 from tfstrip_core.discover import Found, look
@@ -22,7 +21,6 @@ from tfstrip_core.errors import (
     NotAModel,
     Pointer,
     ProofFailed,
-    TfstripError,
     Unreadable,
     UsageError,
     printable,
@@ -41,19 +39,13 @@ from tfstrip_core.inventory import (
 )
 from tfstrip_core.plan import Choices, Ema, check_ema, plan
 from tfstrip_core.rules import RULES, residue_bytes
+from tfstrip_core.verbs import targets
 from tfstrip_core.verbs.verify import compare, may_go
 
 if TYPE_CHECKING:
     from tfstrip_core.codecs.layouts import Layout
     from tfstrip_core.containers import Container
 
-# What loaders expect in files of these names, the longest first.
-_ENDINGS = {
-    ".weights.h5": ("keras-weights", "keras-hdf5-weights", "keras-hdf5"),
-    ".keras": ("keras-zip", "keras-hdf5"),
-    ".hdf5": ("keras-hdf5", "keras-hdf5-weights", "keras-weights"),
-    ".h5": ("keras-hdf5", "keras-hdf5-weights", "keras-weights"),
-}
 _NO_ROOM = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EROFS)
 
 
@@ -100,15 +92,19 @@ def _strip(found: Found, target: str | None, choices: Choices, force: bool) -> S
     source, container, layout = found.file, containers.container(found.kind), containers.layout(found.kind)
     every, named = container.endings(source), containers.map_ending(found.kind)
     if target is not None:
-        _check_name(found, target)
+        targets.check_name(found, target)
     destination = source if target is None else target.removesuffix(named)
-    size = replace.total(replace.stamps(source, every))
+    # What stands before the endings, here and there.
+    here, there = containers.place(found.kind, source), containers.place(found.kind, destination)
+    size = replace.total(replace.stamps(here, every))
     endings = _replaced(layout, every) if target is None else every
     if target is None:
-        replace.check_in_place(replace.every(source, endings))
+        replace.check_in_place(replace.every(here, endings))
+        targets.check_others(found, every)
     else:
-        replace.check_target(source, destination, endings, layout, force)
-    seen = replace.stamps(source, endings)
+        targets.check_folder(found, destination, every)
+        replace.check_target(here, there, targets.renamed(found, destination, endings), layout, force)
+    seen = replace.stamps(here, endings)
     # Before any value is judged or copied: damage is told as what it is, and HDF5's library can crash on it.
     container.check_whole(source)
     inventory = settled(found, choices.also, choices.scope)
@@ -120,11 +116,13 @@ def _strip(found: Found, target: str | None, choices: Choices, force: bool) -> S
         return with_values(result, notes=found.notes)
     others = target is not None or layout is None
     # A directory's result in place is built in it, so that it is on the same disk whatever is mounted where.
-    place = destination if others and layout else destination + endings[0]
+    place = destination if others and layout else there + endings[0]
     with replace.workshop(place) as folder, ThreadPoolExecutor() as meanwhile:
-        built = replace.built(folder, os.path.basename(destination) if named else None)
+        own_names = named or here != source
+        built = replace.built(folder, os.path.basename(destination) if own_names else None)
         made, notes = _build(found, planned, built, others=others)
-        flushed = [meanwhile.submit(replace.flush, file) for file in replace.every(built, made)]
+        result_place = containers.place(found.kind, built)
+        flushed = [meanwhile.submit(replace.flush, file) for file in replace.every(result_place, made)]
         whole = meanwhile.submit(container.check_whole, built)
         try:
             proof = _prove(found, look(built + named), planned, others=others)
@@ -135,47 +133,18 @@ def _strip(found: Found, target: str | None, choices: Choices, force: bool) -> S
             done.result()
         _check_unchanged(found, seen, others=others)
         signals.obey()
-        after = size - replace.total(seen) + sum(os.path.getsize(built + ending) for ending in made)
-        built = replace.gathered(folder, built, made)
+        after = size - replace.total(seen) + sum(os.path.getsize(result_place + ending) for ending in made)
+        gathered = replace.gathered(folder, result_place, made)
         if target is None:
-            replace.put_in_place(built, source, seen, made)
+            replace.put_in_place(gathered, here, seen, made)
         else:
-            replace.check_target(source, destination, made, layout, force)
-            replace.put(built, destination, made, _there(container, destination))
+            replace.check_target(here, there, made, layout, force)
+            replace.put(gathered, there, made, targets.old_endings(container, destination))
     notes += _write_beside(container, source, destination, new=target is not None)
     shown = found.path if target is None else target
-    notes += _misnamed(inventory.format, target) if target else []
+    notes += targets.misnamed(inventory.format, target) if target else []
     result = _result(inventory, planned, found.path, shown, size, after, proof, changed=True)
     return with_values(result, notes=(*found.notes, *notes))
-
-
-def _check_name(found: Found, target: str) -> None:
-    """Raise UsageError where a target is the name of no file, or of a checkpoint's files and not of the checkpoint."""
-    named = containers.map_ending(found.kind)
-    if found.kind == containers.KERAS_DIRECTORY and target.rstrip(os.sep).endswith(".keras"):
-        cause = f"the target {target} would be a directory, and Keras opens none of that name"
-        raise UsageError(cause, "name it otherwise: nothing is converted")
-    if containers.layout(found.kind):
-        return  # a directory it is
-
-    several = found.kind in (containers.CHECKPOINT, containers.TABLE)
-    what = "prefix" if found.kind == containers.CHECKPOINT else "file"
-    if target.endswith(("/", os.sep)):
-        name = (os.path.basename(found.file) or "model") + named
-        raise UsageError(f"the target {target} is a directory", f"name the {what} to write, such as {target}{name}")
-    if not target.endswith(named):
-        raise UsageError(f"the target {target} is not called NAME{named}, as it must be", f"say -o {target}{named}")
-    prefix = without_ending(target)
-    if several and prefix != target and os.path.basename(target) != os.path.basename(found.file):
-        raise UsageError(f"the target {target} is called like a file of a checkpoint", f"name its prefix: -o {prefix}")
-    # They would hide each other. With --force too: what it replaces is of the source's own form.
-    other = f"{target}.index" if found.kind == containers.TABLE else target
-    if several and os.path.isfile(other) and containers.recognise(other) == containers.TABLE:
-        version = "first" if found.kind == containers.CHECKPOINT else "second"
-        raise UsageError(
-            f"the target has the name of {other}, a checkpoint of the format's {version} version",
-            "remove that first, or name another target",
-        )
 
 
 def _write_beside(container: Container, source: str, destination: str, *, new: bool) -> list[str]:
@@ -192,30 +161,13 @@ def _write_beside(container: Container, source: str, destination: str, *, new: b
     return notes
 
 
-def _misnamed(format_: str, target: str) -> list[str]:
-    """Return what to say of a target with the name of another format: nothing is converted."""
-    name = target.rstrip(os.sep).lower()
-    ending = next((known for known in _ENDINGS if name.endswith(known)), "")
-    if not ending or format_ in _ENDINGS[ending]:
-        return []
-    return [f"it is called {ending} and its format is {format_}, as the source's is: loaders may go by the name"]
-
-
 def _check_unchanged(found: Found, seen: replace.Stamps, *, others: bool) -> None:
     """Raise CannotReplace where the model's files are not those that were `seen` any more, neither fewer nor more."""
-    if replace.stamps(found.file, seen) == seen:
+    if replace.stamps(containers.place(found.kind, found.file), seen) == seen:
         now = containers.container(found.kind).endings(found.file)
         if (now if others else _replaced(containers.layout(found.kind), now)) == tuple(seen):
             return
     raise CannotReplace("it changed while it was being stripped", "run it again")
-
-
-def _there(container: Container, target: str) -> tuple[str, ...]:
-    """Return the endings of an older model at the target, whose files must not stay beside the new ones."""
-    try:
-        return container.endings(target)
-    except (TfstripError, OSError):
-        return ()
 
 
 def _replaced(layout: Layout | None, endings: Collection[str]) -> tuple[str, ...]:
@@ -238,7 +190,8 @@ def recover(source: str) -> None:
 def files(path: str) -> list[str]:
     """Return the paths of the files that are the model at `path`; raises what inspect raises."""
     found = _found(path)
-    return [found.file + ending for ending in containers.container(found.kind).endings(found.file)]
+    here = containers.place(found.kind, found.file)
+    return [here + ending for ending in containers.container(found.kind).endings(found.file)]
 
 
 def replaced(path: str) -> list[str]:
@@ -246,7 +199,8 @@ def replaced(path: str) -> list[str]:
     found = _found(path)
     container = containers.container(found.kind)
     own = _replaced(containers.layout(found.kind), container.endings(found.file))
-    return [*(found.file + ending for ending in own), *container.beside(found.file, found.file)]
+    here = containers.place(found.kind, found.file)
+    return [*(here + ending for ending in own), *container.beside(found.file, found.file)]
 
 
 def _found(source: str) -> Found:
@@ -300,7 +254,8 @@ def _build(found: Found, planned: Plan, built: str, *, others: bool) -> tuple[tu
     container, layout = containers.container(found.kind), containers.layout(found.kind)
     notes: list[str] = []
     copied = container.endings(found.file)
-    if planned.drop or containers.map_ending(found.kind):  # which may name them anew
+    place = containers.place(found.kind, built)
+    if planned.drop or containers.map_ending(found.kind) or place != built:  # which may name them anew
         more = set(copied) - set(_replaced(layout, copied)) if others else set()
         notes = container.rewrite(found.file, planned, built)
         copied = tuple(sorted(ending for ending in more if layout and layout.comes_along(ending[len(os.sep) :])))
@@ -315,7 +270,7 @@ def _build(found: Found, planned: Plan, built: str, *, others: bool) -> tuple[tu
         for name in layout.links(found.file):
             notes.append(f"the link {name} in its directory is left out: it leads elsewhere")
     endings = container.endings(built)
-    for file in replace.every(built, endings):
+    for file in replace.every(place, endings):
         replace.open_mode(file)
     return endings, notes
 
@@ -337,14 +292,26 @@ def _prove(found: Found, built: Found, planned: Plan, *, others: bool = True) ->
     acted = {finding.rule for finding in planned.drop if RULES[finding.rule].stripped}
     acted |= {"TFS402"} if planned.drop else set()  # whatever the original's saver was like
     differences += [f"{finding.rule} still fires" for finding in after.findings if finding.rule in acted]
-    same_name = os.path.basename(found.file) == os.path.basename(built.file)
-    named = "" if same_name else containers.map_ending(found.kind)
-    copied = [ending for ending in container.endings(found.file) if ending != named or not named]
-    if not planned.drop and not all(_identical(found.file + ending, built.file + ending) for ending in copied):
+    if not planned.drop and not _is_copy(found, built):
         differences.append("the copy has other bytes")
     if differences:
         raise ProofFailed(f"the result failed its proof ({differences[0]})", "nothing was written; please report this")
     return proof
+
+
+def _is_copy(found: Found, built: Found) -> bool:
+    """Return whether all files of two models have the same bytes, but for a map that names them anew."""
+    same_name = os.path.basename(found.file) == os.path.basename(built.file)
+    named = "" if same_name else containers.map_ending(found.kind)
+    both = [
+        [
+            containers.place(model.kind, model.file) + ending
+            for ending in containers.container(model.kind).endings(model.file)
+            if ending != named or not named
+        ]
+        for model in (found, built)
+    ]
+    return len(both[0]) == len(both[1]) and all(map(_identical, *both))
 
 
 def _identical(source: str, built: str) -> bool:

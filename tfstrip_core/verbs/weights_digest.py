@@ -70,7 +70,12 @@ def of(found: Found, inventory: Inventory) -> str | None:
 
 
 def counted(inventory: Inventory) -> list[Tensor]:
-    """Return the tensors that the digest covers: numbers that a strip without choices keeps and inference reads."""
+    """Return the tensors that the digest covers: numbers that a strip without choices keeps and inference reads.
+
+    A converted graph has none: its weights are folded into constants that no other form of the model has.
+    """
+    if inventory.format == "tfjs-graph":
+        return []
     gone = {
         name
         for finding in inventory.findings
