@@ -54,6 +54,8 @@ if TYPE_CHECKING:
 KERAS_ZIP, HDF5, CHECKPOINT, POINTER = "keras-zip", "hdf5", "checkpoint", "lfs-pointer"
 SAVED_MODEL, KERAS_DIRECTORY, KERAS_SHARDS = "saved-model", "keras-directory", "keras-shards"
 TABLE = "checkpoint-v1"  # or, where its name says so, the index of a CHECKPOINT
+GRAPH, GRAPH_TEXT, META_GRAPH = "graph-def", "graph-def-text", "meta-graph"
+GRAPHS = (GRAPH, GRAPH_TEXT, META_GRAPH)
 CUT_TABLE = "cut-table"  # perhaps such a file, cut off: it has the beginning and no end, or nothing at all
 _MODULES = {
     KERAS_ZIP: "keras.keras_zip",
@@ -63,6 +65,7 @@ _MODULES = {
     SAVED_MODEL: "saved.saved_model",
     KERAS_DIRECTORY: "keras.keras_directory",
     KERAS_SHARDS: "keras.keras_shards",
+    **dict.fromkeys(GRAPHS, "graphs.graph"),
 }
 # The ending of the file that names a model's other files, and so says what they are called. Users name it for all.
 _MAPS = {KERAS_SHARDS: ".weights.json"}
@@ -169,7 +172,20 @@ def recognise(path: str) -> str:
             mark in head for mark in (b'"modelTopology"', b'"weightsManifest"', b'"format": "graph-model"')
         ):
             return "tfjs"
-        return KERAS_SHARDS if _is_shard_map(file, head) else ""
+        return KERAS_SHARDS if _is_shard_map(file, head) else _graph_form(file, head)
+
+
+def _graph_form(file: BinaryIO, head: bytes) -> str:
+    """Return which form of a graph a file begins as, "" for none."""
+    if head[:1] != b"\n" and head.lstrip()[:1] not in (b"n", b"#"):
+        return ""
+    from tfstrip_core.codecs import graph_heads
+
+    def read(at: int) -> bytes:
+        file.seek(at)
+        return file.read(_HEAD)
+
+    return graph_heads.form(head, read)
 
 
 def _is_shard_map(file: BinaryIO, head: bytes) -> bool:
