@@ -62,7 +62,7 @@ def of_graph(file: GraphFile, held: Graph, blocks: Mapping[str, bytes]) -> Itera
         value = _digest([blocks[owner]]) if blocks else _message(saver.plainly(node) if saver else node)
         yield f"{owner}@definition", value
     for place, beside in _places(held):
-        yield f"node {place}@with {_plainly(beside)} beside it", ""
+        yield f"{place} {beside}@beside each other", ""
     for name, function in held.functions.items():
         owner = f"function {name}"
         yield f"{owner}@definition", _digest([blocks[owner]]) if blocks else _message(function)
@@ -85,6 +85,7 @@ def gone(file: GraphFile, held: Graph, kept: Kept) -> Iterator[str]:
     yield from (f"key {key}" for key in kept.gone)
     if kept.saver is not None and not kept.saves:
         yield "saver"
+    yield from (f"{place} {beside}" for place, beside in _places(held) if not {place, beside} <= kept.nodes)
     for entry in held.meta.collection_def:
         for owner, stays in _entries(entry, held, kept.nodes):
             if not stays:
@@ -205,10 +206,10 @@ class _Saver:
         made = meta_graph_pb2.Node()
         made.CopyFrom(node)
         del made.input[:]
-        for text in node.input:
+        for text in node.input if not group else ():
             name, number = meta_graph.output(text)
             lists = self.told.get(name, [])
-            made.input.append(f"{name} {lists[number]}" if number < len(lists) else "" if group else text)
+            made.input.append(f"{name} {lists[number]}" if number < len(lists) else text)
         return made
 
     def statements(self) -> Iterator[Statement]:

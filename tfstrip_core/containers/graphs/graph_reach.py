@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Collection, Iterable, Iterator
 from dataclasses import dataclass
 
@@ -13,12 +14,15 @@ from tfstrip_core.containers.saved import saved_closure
 from tfstrip_core.containers.saved.saved_closure import Graph, Node, source
 from tfstrip_core.errors import Unsupported
 
-# What fills a table; the table is what it takes first.
+# What fills a table, which it takes first. Of tables that can change, a Saver imports what was saved.
 _FILLS = frozenset(
     {"InitializeTable", "InitializeTableV2", "InitializeTableFromTextFile", "InitializeTableFromTextFileV2",
-     "InitializeTableFromDataset"}
+     "InitializeTableFromDataset", "LookupTableImport", "LookupTableImportV2"}
 )  # fmt: skip
+_CHANGING = re.compile(r"Mutable\w+|Anonymous\w+")
 _GIVEN = frozenset({"Placeholder", "PlaceholderV2", "PlaceholderWithDefault", "Const"})
+# What is the same whatever the values are that it is made from.
+_FORMS = frozenset({"ZerosLike", "OnesLike", "Fill", "ShapeN", "BroadcastGradientArgs"})
 _ASKS = frozenset({"VarIsInitializedOp", "IsVariableInitialized"})
 _HANDS_ON = frozenset({"Identity", "ReadVariableOp", "NoOp", "ControlTrigger", "MakeIterator"})
 
@@ -91,7 +95,7 @@ def candidates(held: Graph, train: Collection[str]) -> tuple[str, ...]:
     never = following([*train, *roots], after)
     needed = held.ancestors(train)
     reports = {name for name, node in held.nodes.items() if "Summary" in node.op}
-    return tuple(
+    found = [
         name
         for name, node in held.nodes.items()
         if name not in never
@@ -99,7 +103,11 @@ def candidates(held: Graph, train: Collection[str]) -> tuple[str, ...]:
         and not _ends(node)
         and not _hands_on(node, held)
         and not _of_gradients(node, held, needed)
-    )
+    ]
+    # A loop that only training runs ends in values that nobody wants too.
+    loops = {name for name in found if held.nodes[name].op == "Exit"}
+    only = needed - held.ancestors(set(found) - loops) if loops else frozenset()
+    return tuple(name for name in found if name not in loops or only.isdisjoint(held.ancestors([name])))
 
 
 def _ends(node: Node) -> bool:
@@ -110,6 +118,7 @@ def _ends(node: Node) -> bool:
         or op in _GIVEN
         or op in RESTORES
         or op in _FILLS
+        or op in _FORMS
         or WRITES.fullmatch(op)
         or "Summary" in op
         or (op.startswith("Queue") and "Dequeue" not in op)
@@ -121,7 +130,9 @@ def _hands_on(node: Node, held: Graph) -> bool:
     if node.op not in _HANDS_ON:
         return False
     first = held.nodes.get(source(node.input[0])) if node.input else None
-    return node.op not in ("Identity", "ReadVariableOp") or first is None or first.op in VARIABLES
+    if node.op not in ("Identity", "ReadVariableOp") or first is None or first.op in VARIABLES:
+        return True
+    return first.op == "Switch" and len(set(first.input[:2])) == 1  # which branch of a condition it is
 
 
 def _of_gradients(node: Node, held: Graph, needed: Collection[str]) -> bool:
@@ -137,7 +148,7 @@ def kept(held: Graph, outputs: Iterable[str], *, meta: bool, sure: bool = True) 
     is about them. Raises Unsupported for a Saver of an unknown kind; unless that is to be `sure`, it stays then.
     """
     roots = set(outputs) | (saved_closure.initial(held.meta) if meta else set())
-    fills = [(source(node.input[0]), name) for name, node in held.nodes.items() if node.op in _FILLS and node.input]
+    fills = list(_fills(held))
     gives = list(_initializers(held)) if meta else []
     count = -1
     nodes = held.ancestors(roots)
@@ -163,6 +174,14 @@ def kept(held: Graph, outputs: Iterable[str], *, meta: bool, sure: bool = True) 
             raise Unsupported(error.cause, "freeze the graph, or save it again with a newer TensorFlow") from None
         nodes |= held.ancestors(ends)
         return Kept(nodes, held.library(nodes))
+
+
+def _fills(held: Graph) -> Iterator[tuple[str, str]]:
+    """Yield each table that is filled once and for all, and what fills it."""
+    for name, node in held.nodes.items():
+        table = source(node.input[0]) if node.op in _FILLS and node.input else ""
+        if table and not _CHANGING.match(held.nodes[table].op):
+            yield table, name
 
 
 def _saver_ends(saver: meta_graph_pb2.Saver) -> Iterator[str]:
