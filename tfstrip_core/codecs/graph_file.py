@@ -22,7 +22,7 @@ from tfstrip_core.errors import Refused, Unreadable, Unsupported
 
 MAX_BYTES = (1 << 31) - 1  # protocol buffers have no larger messages
 MAX_TEXT = 256 << 20
-MAX_PARTS = 4_000_000  # nodes, their inputs and attributes together
+MAX_PARTS = 2_000_000  # nodes, their inputs and attributes together
 _SMALL = 64 << 10  # a node of so many bytes is parsed whole
 _BLOCK = 256 << 10
 _LENGTH = 2  # the wire type of what has a length
