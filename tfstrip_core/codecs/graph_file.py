@@ -213,6 +213,8 @@ class _Reader(Bytes):
         if end - start <= _SMALL:
             _merge(node, self.bytes(start, end))
             self.left -= len(node.input) + 2 * len(node.attr)
+            if self.left < 0:
+                raise too_many()
         else:
             self._large_node(node, start, end)
         if node.op == "Const":
@@ -221,13 +223,21 @@ class _Reader(Bytes):
 
     def _large_node(self, node: meta_graph_pb2.Node, start: int, end: int) -> None:
         """Read a node without the contents of its tensor, if that is of numbers."""
+        stretches: list[tuple[int, int]] = []
+        numbers = False
         for tag, begin, inner, stop in self.fields(start, end):
             if tag == 0x2A and self._numbers(inner, stop):
-                node.attr.add(key="value").value.tensor.dtype = 0
+                numbers = True
+            elif stretches and stretches[-1][1] == begin:
+                stretches[-1] = (stretches[-1][0], stop)
             else:
-                content = self.bytes(begin, stop)
-                check_parts(content, node.DESCRIPTOR, MAX_PARTS, "a node of the graph")
-                _merge(node, content)
+                stretches.append((begin, stop))
+        for begin, stop in stretches:
+            content = self.bytes(begin, stop)
+            check_parts(content, node.DESCRIPTOR, MAX_PARTS, "a node of the graph")
+            _merge(node, content)
+        if numbers:
+            node.attr.add(key="value").value.tensor.dtype = 0
 
     def _numbers(self, start: int, end: int) -> bool:
         """Return whether an attribute is a tensor of numbers, and large."""
