@@ -119,7 +119,7 @@ def test_a_label_that_the_prediction_needs_stays_and_is_told(ending: str, tmp_pa
     _, _, err = run(capsys, "strip", ADAM.path(ending), "-o", str(tmp_path / "other"), *ADAM.named)
     assert "it must be given x\n" in err
     assert "no longer takes labels" in err
-    assert "may be given keep_prob, training" in err
+    assert "may still be given keep_prob, training" in err
 
 
 @every_form
@@ -159,8 +159,8 @@ def test_names_that_are_not_there_are_told_with_those_that_are(tmp_path: Path, c
     keras = Path(__file__).parents[1] / "examples" / "digits" / "digits.h5"
     shutil.copy(keras, tmp_path / "d.h5")
     os.remove(path)
-    assert "is for graphs" in assert_strip_fails(capsys, str(tmp_path / "d.h5"), "--output-names", "x")
-    with pytest.raises(UsageError, match="is for graphs"):
+    assert "is for a graph" in assert_strip_fails(capsys, str(tmp_path / "d.h5"), "--output-names", "x")
+    with pytest.raises(UsageError, match="is for a graph"):
         tfstrip_core.strip(str(tmp_path / "d.h5"), str(tmp_path / "x"), output_names=["x"])
 
 

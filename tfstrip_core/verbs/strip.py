@@ -267,9 +267,9 @@ def _found(source: str) -> Found:
 def _check_outputs(found: Found, scope: Scope) -> None:
     """Raise UsageError where outputs are named of what is no graph."""
     if scope.outputs and found.kind not in containers.GRAPHS:
-        raise UsageError(
-            f"--output-names is for graphs, and this is a model of the format {found.kind}", "leave it out"
-        )
+        several = found.kind in (containers.CHECKPOINT, containers.TABLE)
+        remedy = "leave it out" + (", or strip a copy of the .meta file alone" if several else "")
+        raise UsageError("--output-names is for a graph in a file of its own, and this is another model", remedy)
 
 
 def _check_functions(inventory: Inventory, scope: Scope) -> None:

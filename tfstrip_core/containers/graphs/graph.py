@@ -221,7 +221,7 @@ def _notes(model: _Model, kept: Kept) -> Iterator[str]:
         yield f"it no longer takes {some(goes)}"
     defaults = [name for name in needed if model.held.nodes[name].op == "PlaceholderWithDefault"]
     if defaults:
-        yield f"it may be given {some(sorted(defaults))}, as before: what they are by default is as it was for training"
+        yield f"it may still be given {some(sorted(defaults))}: the defaults are the original's"
     if not kept.nodes.isdisjoint(model.train):
         yield "its outputs depend on operations that apply gradients, which stay"
 
