@@ -406,3 +406,74 @@ def test_no_name_decides(tmp_path: Path, capsys) -> None:
     assert_one_sentence(
         run(capsys, "strip", str(path), "-o", str(tmp_path / "x"), "--output-names", "labels")[2], str(path)
     )
+
+
+def swap_keys(meta: pb.MetaGraph) -> None:
+    node = next(node for node in meta.graph_def.node if node.name == "save/RestoreV2/tensor_names")
+    names = next(attr for attr in node.attr if attr.key == "value").value.tensor.string_val
+    names[-1], names[-2] = names[-2], names[-1]
+
+
+def swap_saved(meta: pb.MetaGraph) -> None:
+    node = next(node for node in meta.graph_def.node if node.op == "SaveV2")
+    node.input[-1], node.input[-2] = node.input[-2], node.input[-1]
+
+
+def restore_less(meta: pb.MetaGraph) -> None:
+    node = next(node for node in meta.graph_def.node if node.name == "save/restore_all")
+    del node.input[0]
+
+
+def assign_another(meta: pb.MetaGraph) -> None:
+    one, other = [node for node in meta.graph_def.node if node.op == "Assign" and node.name.startswith("save/")][:2]
+    one.input[1], other.input[1] = other.input[1], one.input[1]
+
+
+def forget_variable(meta: pb.MetaGraph) -> None:
+    entry = next(entry for entry in meta.collection_def if entry.key == "variables")
+    del entry.value.bytes_list.value[0]
+
+
+def forget_the_saver(meta: pb.MetaGraph) -> None:
+    meta.ClearField("saver_def")
+
+
+def forget_the_producer(meta: pb.MetaGraph) -> None:
+    meta.meta_info_def.tensorflow_version = "9"
+
+
+@pytest.mark.parametrize(
+    "edit",
+    [swap_keys, swap_saved, restore_less, assign_another, forget_variable, forget_the_saver, forget_the_producer],
+)
+def test_verify_sees_a_saver_that_gives_other_weights(edit, tmp_path: Path, capsys) -> None:
+    """A weight restored from another's key, or not at all, is a lost weight."""
+    target = stripped(ADAM, ".meta", tmp_path)
+    meta = of(target)
+    edit(meta)
+    Path(target).write_bytes(meta.SerializeToString(deterministic=True))
+    assert run(capsys, "verify", ADAM.path(".meta"), target)[0] == 1
+
+
+def test_a_variable_of_two_handles_stays_in_the_saver(tmp_path: Path) -> None:
+    """Two nodes can be one variable, by their shared name: what is read by the one is saved by the other."""
+    graph = one("tf1.15", "resources")
+    meta = of(graph.path(".meta"))
+    old = next(node for node in meta.graph_def.node if node.name == "logits/bias")
+    alias = meta.graph_def.node.add()
+    alias.CopyFrom(old)
+    alias.name = "alias"
+    for node in meta.graph_def.node:
+        if node.op == "ReadVariableOp" and node.input[0] == "logits/bias" and "save" not in node.name:
+            node.input[0] = "alias"
+    path, target = str(tmp_path / "x.meta"), str(tmp_path / "y.meta")
+    Path(path).write_bytes(meta.SerializeToString())
+    tfstrip_core.strip(path, target, output_names=graph.outputs)
+    read = meta_graph.read(target)
+    assert "logits/bias" in read.saved
+    assert {item.node for item in read.variables["variables"]} >= {"logits/bias"}
+    there = nodes(target)
+    for entry in of(target).collection_def:
+        for item in entry.value.bytes_list.value if entry.key == "variables" else ():
+            described = meta_graph_pb2.Variable.FromString(item)
+            assert {described.initializer_name, described.snapshot_name.partition(":")[0]} <= there.keys()

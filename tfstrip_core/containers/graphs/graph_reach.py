@@ -148,27 +148,21 @@ def kept(held: Graph, outputs: Iterable[str], *, meta: bool, sure: bool = True) 
     is about them. Raises Unsupported for a Saver of an unknown kind; unless that is to be `sure`, it stays then.
     """
     roots = set(outputs) | (saved_closure.initial(held.meta) if meta else set())
-    fills = list(_fills(held))
-    gives = list(_initializers(held)) if meta else []
-    count = -1
-    nodes = held.ancestors(roots)
-    while count != len(nodes):
-        count = len(nodes)
-        more = {name for table, name in fills if table in nodes}
-        more |= {name for variable, names in gives if variable in nodes for name in names if name in held.nodes}
-        nodes = nodes if more <= nodes else nodes | held.ancestors(more)
+    gives = [*_fills(held), *(_initializers(held) if meta else ())]
+    nodes = _with_values(held, held.ancestors(roots), gives)
     if not meta or not held.meta.saver_def.restore_op_name:
         return Kept(nodes, held.library(nodes))
     ends = {source(name) for name in _saver_ends(held.meta.saver_def) if source(name) in held.nodes}
     try:
-        graph = meta_graph.parse(held.meta.SerializeToString())
-        gone = frozenset(_gone(graph, nodes))
-        saves = not gone or bool(graph.saved.keys() - gone)
-        if gone and saves:
-            graph = meta_graph.parse(meta_graph_write.without(graph, gone))
-        if saves:
-            nodes |= _ancestors(graph, ends & graph.nodes.keys())
-        return Kept(nodes, held.library(nodes), gone, graph, saves)
+        whole = meta_graph.parse(held.meta.SerializeToString())
+        while True:
+            gone = frozenset(_gone(whole, nodes))
+            saves = not gone or bool(whole.saved.keys() - gone)
+            graph = meta_graph.parse(meta_graph_write.without(whole, gone)) if gone and saves else whole
+            saver = _ancestors(graph, ends & graph.nodes.keys()) if saves else set()
+            nodes = _with_values(held, nodes | saver, gives)
+            if gone == frozenset(_gone(whole, nodes)):  # else what initializes a variable reads another one
+                return Kept(nodes, held.library(nodes), gone, graph, saves)
     except Unsupported as error:
         if sure:
             raise Unsupported(error.cause, "freeze the graph, or save it again with a newer TensorFlow") from None
@@ -176,12 +170,22 @@ def kept(held: Graph, outputs: Iterable[str], *, meta: bool, sure: bool = True) 
         return Kept(nodes, held.library(nodes))
 
 
-def _fills(held: Graph) -> Iterator[tuple[str, str]]:
+def _with_values(held: Graph, nodes: frozenset[str], gives: list[tuple[str, tuple[str, ...]]]) -> frozenset[str]:
+    """Return nodes with what gives those among them their values, and what that needs; `gives` says what does."""
+    count = -1
+    while count != len(nodes):
+        count = len(nodes)
+        more = {name for given, names in gives if given in nodes for name in names if name in held.nodes}
+        nodes = nodes if more <= nodes else nodes | held.ancestors(more)
+    return nodes
+
+
+def _fills(held: Graph) -> Iterator[tuple[str, tuple[str, ...]]]:
     """Yield each table that is filled once and for all, and what fills it."""
     for name, node in held.nodes.items():
         table = source(node.input[0]) if node.op in _FILLS and node.input else ""
         if table and not _CHANGING.match(held.nodes[table].op):
-            yield table, name
+            yield table, (name,)
 
 
 def _saver_ends(saver: meta_graph_pb2.Saver) -> Iterator[str]:
