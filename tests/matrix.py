@@ -73,7 +73,7 @@ def run(writer: str, folder: Path) -> bool:
 def main(chosen: list[str]) -> int:
     """Return how many writers failed."""
     failed = 0
-    for writer in chosen or [name for name, how in WRITERS.items() if how.packed]:
+    for writer in chosen or [name for name, how in WRITERS.items() if how.script == "write.py"]:
         with tempfile.TemporaryDirectory() as folder:
             failed += not run(writer, Path(folder))
     return failed

@@ -173,18 +173,21 @@ def test_what_names_nothing_is_no_model_and_hides_none(name: str, tmp_path: Path
 
 
 def test_what_only_has_such_a_name_is_no_model(tmp_path: Path, capsys) -> None:
-    """Indexes of faiss, Unity's .meta files; a graph alone says nothing of what it belongs to."""
+    """Indexes of faiss, Unity's .meta files; a graph alone says nothing of a checkpoint, and is a model of its own."""
     contents = {
         "faiss.index": b"IxF2" + bytes(500), "faiss.meta": b"x" * 90, "scene.unity.meta": b"fileFormatVersion: 2\n",
         "lone.data-1": bytes(500), "text.index": b"words", "empty.index": b"",
     }  # fmt: skip
     for name, data in contents.items():
         (tmp_path / name).write_bytes(data)
-    shutil.copy(f"{NAMED.prefix}.meta", tmp_path / "lone.meta")
     (tmp_path / "folder.index").mkdir()
-    for name in (*contents, "lone.meta", "folder.index"):
+    for name in (*contents, "folder.index"):
         assert found(capsys, str(tmp_path / name)) == [(str(tmp_path / name), "not-a-model")]
     assert found(capsys, str(tmp_path)) == [(str(tmp_path), "not-a-model")]
+    lone = str(tmp_path / "lone.meta")
+    shutil.copy(f"{NAMED.prefix}.meta", lone)
+    assert found(capsys, lone) == found(capsys, str(tmp_path)) == [(lone, "residue")]
+    os.remove(lone)
     assert found(capsys, str(tmp_path / "folder")) == [(str(tmp_path / "folder"), "unreadable")]
     inside = put(PLAIN, tmp_path / "folder.index", "x")
     assert found(capsys, str(tmp_path)) == [(inside, "residue")]

@@ -47,6 +47,29 @@ def test_there_are_real_models() -> None:
     assert {row["kind"] for row in DIRECTORIES} == set(SAVED)
 
 
+@pytest.mark.parametrize("row", rows("GraphDef .pb"), ids=lambda row: row["path"])
+def test_a_frozen_graph_is_clean(row: dict[str, str], tmp_path: Path) -> None:
+    """Nothing of it goes, and its weights are the bytes that the manifest counts."""
+    inventory = tfstrip_core.inspect(path_of(row))
+    assert (inventory.format, inventory.verdict, inventory.tensor_bytes) == (
+        "graph-def", row["verdict"], int(row["tensor_bytes"]),
+    )  # fmt: skip
+    tfstrip_core.strip(path_of(row), str(tmp_path / "out"))
+    assert (tmp_path / "out").read_bytes() == Path(path_of(row)).read_bytes()
+
+
+def test_a_graph_beside_a_checkpoint_is_reduced(tmp_path: Path) -> None:
+    """A real .meta file, alone: what it trains with is found, and goes for the output that it has."""
+    source = next(path for path in Path(FOLDER).rglob("model.meta") if "regression" in str(path))
+    path, target = tmp_path / "alone.meta", str(tmp_path / "out.meta")
+    path.write_bytes(source.read_bytes())
+    assert tfstrip_core.check([str(path)]).exit_code == 1
+    result = tfstrip_core.strip(str(path), target, output_names=["truediv"])
+    assert result.bytes_after < result.bytes_before / 3
+    assert tfstrip_core.verify(str(path), target).equal
+    assert tfstrip_core.check([target]).exit_code == 0
+
+
 @pytest.mark.parametrize("row", ROWS + CHECKPOINTS, ids=lambda row: row["path"])
 def test_the_verdict_is_the_manifests(row: dict[str, str]) -> None:
     """Dirty models are residue with exactly the optimizer's bytes, clean ones have no TFS101."""

@@ -76,6 +76,13 @@ def _parser() -> argparse.ArgumentParser:
         metavar="NAME",
         help="remove this function of a SavedModel, and the optimizer state that it reads",
     )
+    strip.add_argument(
+        "--output-names",
+        action="append",
+        default=[],
+        metavar="NAME[,NAME...]",
+        help="what a graph (.pb, .pbtxt, .meta) is kept for: nodes, or their outputs as NAME:0",
+    )
     strip.add_argument("--drop-training-config", action="store_true", help="remove the arguments of compile() too")
 
     verify = add("verify", _verify, "Exit 1 unless STRIPPED has every byte of ORIGINAL that inference needs.")
@@ -123,7 +130,16 @@ def _named(words: Sequence[str]) -> tuple[list[str], bool]:
     for word in rest:
         if word == "--":
             paths += rest
-        elif word in ("-o", "--ema", "--also", "--profile", "--drop-function", "--output-format", "--jobs"):
+        elif word in (
+            "-o",
+            "--ema",
+            "--also",
+            "--profile",
+            "--drop-function",
+            "--output-format",
+            "--jobs",
+            "--output-names",
+        ):
             json = (next(rest, "") == "json" and word == "--output-format") or json
         elif word.startswith("-") and word != "-":
             json = json or word in ("--json", "--output-format=json")
@@ -197,6 +213,7 @@ def _strip(arguments: argparse.Namespace) -> int:
             also=arguments.also,
             drop_training_config=arguments.drop_training_config,
             drop_functions=arguments.drop_function,
+            output_names=[name for names in arguments.output_names for name in names.split(",") if name],
         )
     except TfstripError as error:
         say(f"{printable(source)}: {error}")

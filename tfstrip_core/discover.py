@@ -164,16 +164,31 @@ def _look_into(path: str, listed: Listed) -> Found:
         return _shards(path, listed) if kind == containers.KERAS_SHARDS else _tfjs(path, listed)
     if kind == containers.TABLE and path.endswith(".index"):
         return _checkpoint(path.removesuffix(".index"), listed)
-    prefix = _prefix_of(path)
-    if prefix is not None and kind in ("", containers.POINTER) and os.path.isfile(f"{prefix}.index"):
-        found = _look_into(f"{prefix}.index", listed)
-        if found.kind:
-            return found
-    if kind == "" and path.endswith(".meta") and _is_table(path.removesuffix(".meta")):
-        return Found(path.removesuffix(".meta"), containers.TABLE)
+    if kind in ("", containers.POINTER, containers.META_GRAPH):
+        of_another = _of_prefix(path, kind, listed)
+        if of_another:
+            return of_another
     if kind in ("", containers.CUT_TABLE, containers.POINTER):
         return _by_what_is_beside(path, kind, listed)
     return _unsupported(path, kind) if kind in containers.UNSUPPORTED else Found(path, kind)
+
+
+def _of_prefix(path: str, kind: str, listed: Listed) -> Found | None:
+    """Return the checkpoint that a file belongs to by its name, though a .meta file's may lack its index."""
+    prefix = _prefix_of(path)
+    if prefix is not None and os.path.isfile(f"{prefix}.index"):
+        found = _look_into(f"{prefix}.index", listed)
+        if found.kind:
+            return found
+    if kind == containers.POINTER or not path.endswith(".meta"):
+        return None
+    first = path.removesuffix(".meta")
+    folder, base = os.path.split(first)
+    if _is_table(first):
+        return Found(first, containers.TABLE)
+    if kind and base in listed[folder].data:
+        return _without_index(folder, base)
+    return _damaged(path, "", listed)
 
 
 def _by_what_is_beside(path: str, kind: str, listed: Listed) -> Found:

@@ -69,7 +69,7 @@ class Pointer(TfstripError):
 
 
 class NeedsChoice(TfstripError):
-    """Weight averages differ, or may differ, from the weights: only the user knows which are to be served."""
+    """Averages differ from the weights, or a graph has several outputs: only the user knows what is to be served."""
 
 
 class NothingLeft(TfstripError):

@@ -88,7 +88,7 @@ def _fix(found: "list[Found]", require_lfs: bool) -> int:
         _tell([inventory])
         if inventory.verdict in ("unreadable", "refused") or (require_lfs and inventory.verdict == "pointer"):
             worst = 2
-        elif rules.fails(inventory.findings):
+        elif rules.fails(inventory):
             worst = max(worst, _fix_one(item, inventory))
     return worst
 
@@ -117,7 +117,8 @@ def _fix_one(item: "Found", inventory: "Inventory") -> int:
         known = [file for file in old if git_has(file)]
         result = strip(path, in_place=True)
     except TfstripError as error:
-        command = text.fix(inventory, "drop" if isinstance(error, NeedsChoice) else "")
+        averages = isinstance(error, NeedsChoice) and not inventory.guessed
+        command = text.fix(inventory, "drop" if averages else "")
         remedy = f"; the command is {command}" if error.verdict == "" and command else ""
         _say(f"{printable(path)}: left as it is: {error}{remedy}")
         return 1 if error.verdict == "" else 2

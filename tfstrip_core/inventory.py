@@ -15,13 +15,15 @@ Profile = Literal["inference", "serving"]
 
 @dataclass(frozen=True, slots=True)
 class Scope:
-    """How much of a SavedModel counts as inference: what its code can call, or what its signatures reach.
+    """How much of a model counts as inference: of a SavedModel what its code can call, or what its signatures reach.
 
-    `without` are functions, by the paths that lead to them, that do not count.
+    `without` are functions, by the paths that lead to them, that do not count. Of a graph `outputs` are the nodes whose
+    values are wanted.
     """
 
     profile: Profile = "inference"
     without: frozenset[str] = frozenset()
+    outputs: tuple[str, ...] = ()
 
 
 INFERENCE = Scope()
@@ -62,7 +64,8 @@ class Finding:
 class Inventory:
     """What one model holds. Sizes are in bytes; `bytes` is the file's, `tensor_bytes` the payload's.
 
-    `message` says why it could not be read; `notes` are what the user should know of one that was.
+    `message` says why it could not be read; `notes` are what the user should know of one that was. `outputs` are the
+    nodes whose values a graph is for; where they are `guessed`, nothing says so and others may be.
     """
 
     path: str
@@ -75,6 +78,8 @@ class Inventory:
     findings: tuple[Finding, ...] = ()
     residue_bytes: int = 0
     notes: tuple[str, ...] = ()
+    outputs: tuple[str, ...] = ()
+    guessed: bool = False
 
     @property
     def tensor_bytes(self) -> int:

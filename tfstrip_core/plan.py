@@ -24,6 +24,7 @@ class Choices:
 
 
 # What stays unless the user names it, and is told.
+_NAMED = 10  # so many of what may be a graph's outputs are named
 _ON_REQUEST = ("TFS107", "TFS108", "TFS203")
 
 
@@ -36,10 +37,12 @@ def check_ema(ema: str) -> None:
 def plan(inventory: Inventory, choices: Choices) -> Plan:
     """Return what a strip of the model takes away, given an inventory whose averages are settled.
 
-    Raises NeedsChoice for averages without a choice or with an uncertain pairing, UsageError for a KEY that names
-    nothing, NothingLeft where no weight would remain.
+    Raises NeedsChoice for averages without a choice or with an uncertain pairing, and for a graph whose outputs nothing
+    says; UsageError for a KEY that names nothing, NothingLeft where no weight would remain.
     """
     findings = inventory.findings
+    if inventory.guessed and any(finding.rule == "TFS202" for finding in findings):
+        raise NeedsChoice(*outputs_ways(inventory))
     _check_keys(findings, choices)
     averages = [finding for finding in findings if finding.rule == "TFS106"]
     if averages and not choices.ema:
@@ -63,6 +66,14 @@ def plan(inventory: Inventory, choices: Choices) -> Plan:
     if not leaves_a_weight(inventory, made):
         raise NothingLeft("it holds training state only and no weight", "keep it as a checkpoint, or delete it")
     return made
+
+
+def outputs_ways(inventory: Inventory) -> tuple[str, str]:
+    """Return why a strip of a graph needs to be told its outputs, and how it is."""
+    names = [printable(name) for name in inventory.outputs[:_NAMED]]
+    more = f" and {len(inventory.outputs) - _NAMED} more" if len(inventory.outputs) > _NAMED else ""
+    may = f"; they may be {', '.join(names)}{more}, or what these are made from" if names else ""
+    return f"nothing in the graph says which outputs you serve{may}", "say --output-names NAME[,NAME...]"
 
 
 def ema_ways(findings: Collection[Finding]) -> str:

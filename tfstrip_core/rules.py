@@ -5,12 +5,15 @@ from __future__ import annotations
 from collections.abc import Iterable
 from dataclasses import dataclass
 
-from tfstrip_core.inventory import Finding, Verdict
+from tfstrip_core.inventory import Finding, Inventory, Verdict
 
 
 @dataclass(frozen=True, slots=True)
 class Rule:
-    """One row of the table. `fails`: check exits 1; `stripped`: strip removes it unasked; `note`: no verdict."""
+    """One row of the table. `fails`: check exits 1; `stripped`: strip removes it unasked; `note`: no verdict.
+
+    `alone`: check exits 1 where the file is a graph and nothing else.
+    """
 
     code: str
     name: str
@@ -19,7 +22,10 @@ class Rule:
     note: bool
     meaning: str
     remedy: str
+    alone: bool = False
 
+
+GRAPHS = frozenset({"graph-def", "graph-def-text", "meta-graph"})  # the formats that are a graph and nothing else
 
 _STRIP = "run tfstrip strip"
 _ALSO = "if it is training state, run tfstrip strip with --also KEY"
@@ -50,6 +56,7 @@ RULES: dict[str, Rule] = {
         ),
         Rule(
             "TFS202", "training-graph", False, True, False, "gradients, losses, what only training runs", _STRIP,
+            alone=True,
         ),
         Rule(
             "TFS203", "training-function", False, False, True, "a function that reads or writes optimizer state",
@@ -88,6 +95,12 @@ def verdict(findings: Iterable[Finding]) -> Verdict:
     return "clean"
 
 
-def fails(findings: Iterable[Finding]) -> bool:
-    """Return whether check refuses a model with these findings."""
-    return any(RULES[finding.rule].fails for finding in findings)
+def refused(inventory: Inventory) -> list[Finding]:
+    """Return the findings for which check refuses a model."""
+    alone = inventory.format in GRAPHS
+    return [found for found in inventory.findings if RULES[found.rule].fails or (alone and RULES[found.rule].alone)]
+
+
+def fails(inventory: Inventory) -> bool:
+    """Return whether check refuses a model."""
+    return bool(refused(inventory))

@@ -7,6 +7,7 @@ Saver's own operations: the names that they are given, and the variables that th
 from __future__ import annotations
 
 import os
+import re
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 
@@ -31,6 +32,8 @@ _READS = _HANDLES | {"Identity", "ReadVariableOp"}
 SAVES: Mapping[str, int] = {"SaveV2": 3, "SaveSlices": 3, "Save": 2}
 RESTORES = frozenset({"RestoreV2", "RestoreSlice", "Restore"})
 ASSIGNS = frozenset({"Assign", "AssignVariableOp"})
+# What applies a gradient to a variable; the group is the optimizer's kind.
+APPLIES = re.compile(r"(?:Resource)?(?:Sparse)?Apply(\w+)")
 _ON_THE_WAY = frozenset({"Identity", "Reshape"})  # between what is restored and its variable
 
 

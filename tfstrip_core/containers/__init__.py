@@ -56,6 +56,8 @@ KERAS_ZIP, HDF5, CHECKPOINT, POINTER = "keras-zip", "hdf5", "checkpoint", "lfs-p
 SAVED_MODEL, KERAS_DIRECTORY, KERAS_SHARDS = "saved-model", "keras-directory", "keras-shards"
 TFJS = "tfjs"
 TABLE = "checkpoint-v1"  # or, where its name says so, the index of a CHECKPOINT
+GRAPH, GRAPH_TEXT, META_GRAPH = "graph-def", "graph-def-text", "meta-graph"
+GRAPHS = (GRAPH, GRAPH_TEXT, META_GRAPH)
 CUT_TABLE = "cut-table"  # perhaps such a file, cut off: it has the beginning and no end, or nothing at all
 _MODULES = {
     KERAS_ZIP: "keras.keras_zip",
@@ -66,6 +68,7 @@ _MODULES = {
     KERAS_DIRECTORY: "keras.keras_directory",
     KERAS_SHARDS: "keras.keras_shards",
     TFJS: "tfjs.tfjs_model",
+    **dict.fromkeys(GRAPHS, "graphs.graph"),
 }
 # The ending of the file that names a model's other files, and so says what they are called. Users name it for all.
 _MAPS = {KERAS_SHARDS: ".weights.json"}
@@ -179,10 +182,23 @@ def recognise(path: str) -> str:
         if head.startswith(b"\x08\x01\x12") and os.path.basename(path) == "saved_model.pb":
             return SAVED_MODEL
         if head.removeprefix(_BOM).lstrip()[:1] != b"{":
-            return ""
+            return _graph_form(file, head)
         if _is_tfjs(file, head):
             return TFJS
         return KERAS_SHARDS if _is_shard_map(file, head) else ""
+
+
+def _graph_form(file: BinaryIO, head: bytes) -> str:
+    """Return which form of a graph a file begins as, "" for none."""
+    if head[:1] != b"\n" and head.lstrip()[:1] not in (b"n", b"#"):
+        return ""
+    from tfstrip_core.codecs import graph_heads
+
+    def read(at: int) -> bytes:
+        file.seek(at)
+        return file.read(_HEAD)
+
+    return graph_heads.form(head, read)
 
 
 def _is_tfjs(file: BinaryIO, head: bytes) -> bool:

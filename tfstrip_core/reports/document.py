@@ -44,6 +44,7 @@ def model(inventory: Inventory) -> dict[str, Any]:
             for t in inventory.tensors
         ],
         "notes": list(inventory.notes),
+        "outputs": list(inventory.outputs),
     }
 
 

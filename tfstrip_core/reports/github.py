@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Iterator
 
+from tfstrip_core import rules
 from tfstrip_core.errors import printable
 from tfstrip_core.inventory import Finding, Inventory, StripResult
 from tfstrip_core.reports import text
@@ -52,10 +53,11 @@ def lines(inventories: Iterable[Inventory], *, pointers_fail: bool = False) -> I
             yield annotation("error", path, f"tfstrip {inventory.verdict}", inventory.message)
         elif inventory.verdict in ("unsupported", "pointer"):
             yield annotation("notice", path, f"tfstrip {inventory.verdict}", inventory.message)
+        refused = rules.refused(inventory)
         for found in inventory.findings:
             rule = RULES[found.rule]
             if not rule.note:
-                level = "error" if rule.fails else "warning"
+                level = "error" if found in refused else "warning"
                 yield _finding(level, path, found, text.remedy(inventory, found))
 
 

@@ -19,6 +19,9 @@ _LOAD = {
     "keras-weights": 'model.load_weights("{name}")',
     "tf-checkpoint": 'tf.train.Checkpoint(model=model).restore("{bare}") after unpacking',
     "tf-checkpoint-names": 'tf.train.load_checkpoint("{bare}") after unpacking',
+    "graph-def": 'tf.compat.v1.GraphDef.FromString(open("{name}", "rb").read())',
+    "graph-def-text": 'google.protobuf.text_format.Parse(open("{name}").read(), tf.compat.v1.GraphDef())',
+    "meta-graph": 'tf.compat.v1.train.import_meta_graph("{name}")',
     "tf-checkpoint-v1": 'tf.train.load_checkpoint("{bare}")',
 }
 
@@ -105,7 +108,7 @@ def _checked(inventories: Sequence[Inventory]) -> Iterator[str]:
     yield ""
     yield text.summary(inventories)
     yield ""
-    failing = [inventory for inventory in inventories if rules.fails(inventory.findings)]
+    failing = [inventory for inventory in inventories if rules.fails(inventory)]
     if failing:
         yield "| model | bytes | of them residue | fix |"
         yield "| --- | ---: | ---: | --- |"

@@ -15,6 +15,7 @@ from tfstrip_core.rules import RULES
 
 # So many models get a command of their own; more of them get one for all.
 _COMMANDS = 10
+_NAMED = 20  # so many outputs of a graph are named
 _READ = ("residue", "undecided", "clean", "not-a-model")
 
 
@@ -77,13 +78,20 @@ def fix(inventory: Inventory, ema: str = "") -> str:
     keys = [found.subject for found in inventory.findings if found.rule == "TFS107"]
     words = ["tfstrip", "strip", "--in-place", *(word for key in keys for word in ("--also", key))]
     words += ["--ema", ema] if ema else []
+    words += ["--output-names", "NAME"] if inventory.guessed and rules.fails(inventory) else []
     return _command(words, inventory.path)
 
 
 def way_out(inventory: Inventory) -> str:
     """Return the fix, or why there is none."""
     command = fix(inventory)
+    if command and inventory.guessed:
+        return f"fix: {command}, with the NAMEs of what you serve{_such_as(inventory)}"
     return f"fix: {command}" if command else no_fix(inventory)
+
+
+def _such_as(inventory: Inventory) -> str:
+    return f", such as {', '.join(map(printable, inventory.outputs[:3]))}" if inventory.outputs else ""
 
 
 def no_fix(inventory: Inventory) -> str:
@@ -98,7 +106,7 @@ def _command(words: Sequence[str], path: str) -> str:
 
 def remedy(inventory: Inventory, found: Finding) -> str:
     """Return what to do about one finding."""
-    if RULES[found.rule].fails:
+    if found in rules.refused(inventory):
         return way_out(inventory)
     return f"run tfstrip strip with {ema_ways([found])}" if found.rule == "TFS106" else RULES[found.rule].remedy
 
@@ -145,7 +153,7 @@ def check_lines(inventories: Sequence[Inventory], paths: Sequence[str] = ()) -> 
             if not RULES[found.rule].note:
                 yield finding(inventory.path, found)
     yield summary(inventories)
-    failing = [inventory for inventory in models if rules.fails(inventory.findings)]
+    failing = [inventory for inventory in models if rules.fails(inventory)]
     yield from about_averages(failing)
     if len(failing) <= _COMMANDS:
         yield from map(way_out, failing)
@@ -175,6 +183,10 @@ def inspect_lines(inventory: Inventory, digest: str | None = None) -> Iterator[s
     yield f"{path}: {inventory.format}, {printable(inventory.writer)}, {size(inventory.bytes)}: {inventory.verdict}"
     if digest:
         yield f"  weights digest: sha256 {digest}"
+    if inventory.outputs:
+        names = ", ".join(map(printable, inventory.outputs[:_NAMED]))
+        more = f" and {len(inventory.outputs) - _NAMED} more" if len(inventory.outputs) > _NAMED else ""
+        yield f"  {'what may be its outputs' if inventory.guessed else 'its outputs'}: {names}{more}"
     roles = {tensor.role for tensor in inventory.tensors}
     for role in sorted(roles, key=lambda name: (name != "weight", name)):
         mine = [tensor.bytes for tensor in inventory.tensors if tensor.role == role]

@@ -20,7 +20,7 @@ class CheckResult:
     @property
     def failing(self) -> tuple[Inventory, ...]:
         """The models in which a rule fired that check refuses."""
-        return tuple(inventory for inventory in self.inventories if rules.fails(inventory.findings))
+        return tuple(inventory for inventory in self.inventories if rules.fails(inventory))
 
 
 def check(paths: Iterable[str], *, require_lfs: bool = False) -> CheckResult:
@@ -33,4 +33,4 @@ def judge(inventories: tuple[Inventory, ...], *, require_lfs: bool) -> CheckResu
     bad = {"unreadable", "refused", "pointer"} if require_lfs else {"unreadable", "refused"}
     if any(inventory.verdict in bad for inventory in inventories):
         return CheckResult(inventories, 2)
-    return CheckResult(inventories, int(any(rules.fails(inventory.findings) for inventory in inventories)))
+    return CheckResult(inventories, int(any(rules.fails(inventory) for inventory in inventories)))

@@ -60,13 +60,16 @@ def strip(
     also: Collection[str] = (),
     drop_training_config: bool = False,
     drop_functions: Collection[str] = (),
+    output_names: Collection[str] = (),
 ) -> StripResult:
     """Write the model at `source` without its training state to `target`, or over itself with `in_place`.
 
     `profile` says what of a SavedModel stays: what code that infers can call, or what its signatures reach; and
-    `drop_functions` which functions it is to lose besides. Other models have no functions to choose from. A model in
-    which the choices leave nothing to do is copied byte for byte, in place left untouched. Raises UsageError,
-    NeedsChoice for averages, NothingLeft, CannotReplace, ProofFailed, and what inspect raises; nothing is written then.
+    `drop_functions` which functions it is to lose besides. Other models have no functions to choose from. Of a graph
+    `output_names` are the nodes, or their outputs as NAME:0, whose values it is kept for. A model in which the choices
+    leave nothing to do is copied byte for byte, in place left untouched. Raises UsageError, NeedsChoice for averages
+    and for a graph whose outputs nothing says, NothingLeft, CannotReplace, ProofFailed, and what inspect raises;
+    nothing is written then.
     """
     if target is not None and in_place:
         raise UsageError("-o and --in-place exclude each other", "give one of them")
@@ -78,7 +81,8 @@ def strip(
     recover(source)
     found = _found(source)
     try:
-        scope = Scope(profile, frozenset(drop_functions))
+        scope = Scope(profile, frozenset(drop_functions), tuple(dict.fromkeys(output_names)))
+        _check_outputs(found, scope)
         return _strip(found, target, Choices(ema, also, drop_training_config, scope), force)
     except OSError as error:
         if error.errno in _NO_ROOM:
@@ -212,6 +216,14 @@ def _found(source: str) -> Found:
     if not found.kind:
         raise NotAModel("this is no TensorFlow or Keras model", "name a model file")
     return found
+
+
+def _check_outputs(found: Found, scope: Scope) -> None:
+    """Raise UsageError where outputs are named of what is no graph."""
+    if scope.outputs and found.kind not in containers.GRAPHS:
+        several = found.kind in (containers.CHECKPOINT, containers.TABLE)
+        remedy = "leave it out" + (", or strip a copy of the .meta file alone" if several else "")
+        raise UsageError("--output-names is for a graph in a file of its own, and this is another model", remedy)
 
 
 def _check_functions(inventory: Inventory, scope: Scope) -> None:

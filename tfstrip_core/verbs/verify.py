@@ -13,12 +13,19 @@ from tfstrip_core import containers
 from tfstrip_core.codecs.window import same
 from tfstrip_core.discover import Found, look
 from tfstrip_core.errors import TfstripError, Unreadable, UsageError, printable
-from tfstrip_core.inventory import Comparison, Contents, Finding, Key, Proof, Scope
+from tfstrip_core.inventory import INFERENCE, Comparison, Contents, Finding, Key, Proof, Scope
 from tfstrip_core.plan import Ema
 from tfstrip_core.rules import RULES
 from tfstrip_core.verbs.inspect import inspect
 
-_WHAT = {"tensor": "tensor", "attribute": "attribute", "group": "group", "member": "file", "config": "configuration"}
+_NAMED = 10  # so many outputs are named
+_WHAT = {
+    "tensor": "tensor",
+    "attribute": "attribute",
+    "group": "group",
+    "member": "file",
+    "config": "configuration",
+} | {"graph": "the graph's"}
 
 
 def verify(original: str, stripped: str, *, ema: Ema = "", also: Collection[str] = ()) -> Comparison:
@@ -32,14 +39,13 @@ def verify(original: str, stripped: str, *, ema: Ema = "", also: Collection[str]
     if before.format != after.format:
         return Comparison(before, after, (f"the formats differ: {before.format} and {after.format}",), (), Proof(0, 0))
     both = look(original), look(stripped)
-    found = _within(both[0], Scope(without=frozenset(also))) if also else before.findings
+    scope = Scope(without=frozenset(also), outputs=_common(*both))
+    found = before.findings if scope == INFERENCE else _within(both[0], scope)
     for key in also:
         if not any(finding.subject == key for finding in (*before.findings, *found)):
             raise UsageError(f"--also {printable(key)} names nothing in the original", "see tfstrip inspect")
     averages = [finding for finding in before.findings if finding.rule == "TFS106"]
-    if ema == "apply" and any(not finding.pairs for finding in averages):
-        raise UsageError("which average belongs to which weight is not certain", "verify without --ema apply")
-    pairs = {weight: average for finding in averages for weight, average in finding.pairs} if ema == "apply" else {}
+    pairs = _pairs(averages) if ema == "apply" else {}
     once = (both[0].kind, os.path.realpath(both[0].file)) == (both[1].kind, os.path.realpath(both[1].file))
     for model, asked in zip(both, (original, stripped), strict=True):
         _check_whole(model, asked)
@@ -56,6 +62,8 @@ def verify(original: str, stripped: str, *, ema: Ema = "", also: Collection[str]
         for finding in averages
         if ema != "apply" and not gone.isdisjoint(finding.tensors)
     ]
+    if after.outputs and len(after.outputs) <= _NAMED:
+        notes.append(f"compared as a graph for {', '.join(map(printable, after.outputs))}")
     if once:
         notes.append("both paths name the same model, so this compares nothing: name the original and the stripped one")
     if differences and not gone and len(after.tensors) > len(before.tensors):
@@ -70,6 +78,22 @@ def _check_whole(model: Found, asked: str) -> None:
     except TfstripError as error:
         error.path = asked
         raise
+
+
+def _pairs(averages: Collection[Finding]) -> dict[str, str]:
+    """Return (weight, average) of all averages; raises UsageError where one has no certain weight."""
+    if any(not finding.pairs for finding in averages):
+        raise UsageError("which average belongs to which weight is not certain", "verify without --ema apply")
+    return {weight: average for finding in averages for weight, average in finding.pairs}
+
+
+def _common(original: Found, stripped: Found) -> tuple[str, ...]:
+    """Return the nodes that two graphs have in common: what one of them needs may not be gone."""
+    if original.kind not in containers.GRAPHS:
+        return ()
+    from tfstrip_core.containers.graphs import graph
+
+    return graph.common(original.file, stripped.file)
 
 
 def _within(model: Found, scope: Scope) -> tuple[Finding, ...]:
@@ -95,7 +119,9 @@ def may_go(findings: Collection[Finding]) -> Callable[[Key], bool]:
     def removable(key: Key) -> bool:
         kind, name = key
         if kind == "tensor":
-            return name in tensors
+            return name in tensors or f"node {name}" in roots
+        if kind == "graph":
+            return name.rpartition("@")[0] in roots
         if kind == "config":
             return name in configs
         if kind == "attribute":

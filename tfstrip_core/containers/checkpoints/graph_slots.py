@@ -11,7 +11,7 @@ import re
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 
-from tfstrip_core.codecs.meta_graph import ASSIGNS, SAVES, VARIABLES, MetaGraph, Node, consumers
+from tfstrip_core.codecs.meta_graph import APPLIES, ASSIGNS, SAVES, VARIABLES, MetaGraph, Node, consumers
 from tfstrip_core.containers.checkpoints.slot_names import (
     BETA_POWER,
     SLOTS,
@@ -31,15 +31,14 @@ _SLOTS: Mapping[str, tuple[int, int]] = {
     "Adam": (2, 2), "AdaMax": (2, 1), "Adadelta": (2, 0), "RMSProp": (2, 0), "Ftrl": (2, 0), "FtrlV2": (2, 0),
     "AdagradDA": (2, 0), "CenteredRMSProp": (3, 0), "AdamWithAmsgrad": (3, 2),
 }  # fmt: skip
-_APPLY = re.compile(r"(?:Resource)?(?:Sparse)?Apply(\w+)")
-_WRITE = re.compile(
+WRITES = re.compile(
     r"Assign.*|(Resource)?(Sparse)?Apply\w+|ResourceScatter\w+|Scatter(Nd)?(Add|Sub|Update|Mul|Div|Min|Max)"
 )
 # What tells nothing of a variable's values.
-_STOPS = frozenset(
+STOPS = frozenset(
     {"VarIsInitializedOp", "IsVariableInitialized", "DisableCopyOnRead", "Shape", "VariableShape", "Size", "Rank"}
 )
-_ENDS = _STOPS | VARIABLES | {"NoOp", "Assert", "Print", "PrintV2", *SAVES}
+ENDS = STOPS | VARIABLES | {"NoOp", "Assert", "Print", "PrintV2", *SAVES}
 
 
 @dataclass(frozen=True, slots=True)
@@ -121,7 +120,7 @@ def _with_aliases(graph: MetaGraph, nodes: frozenset[str]) -> frozenset[str]:
 
 def _applies(graph: MetaGraph) -> Iterator[_Apply]:
     for node in graph.nodes.values():
-        match = _APPLY.fullmatch(node.op)
+        match = APPLIES.fullmatch(node.op)
         counts = _SLOTS.get(match[1]) if match else None
         if counts is None or len(node.inputs) <= counts[0]:
             continue
@@ -201,14 +200,14 @@ def _leaking(graph: MetaGraph) -> frozenset[str]:
     writes = {
         node.name
         for node in graph.nodes.values()
-        if _WRITE.fullmatch(node.op) and node.inputs and (node.op in ASSIGNS or graph.variable(node.inputs[0][0]))
+        if WRITES.fullmatch(node.op) and node.inputs and (node.op in ASSIGNS or graph.variable(node.inputs[0][0]))
     }
     todo = [
         node.name
         for node in graph.nodes.values()
         if node.name not in readers
         and node.name not in writes
-        and node.op not in _ENDS
+        and node.op not in ENDS
         and "Summary" not in node.op
         and not graph.variable(node.name, through_reads=True)
     ]
@@ -225,7 +224,7 @@ def _leaking(graph: MetaGraph) -> frozenset[str]:
             if source in graph.nodes and source not in found:
                 found.add(source)
                 todo.append(source)
-        if node.op in _STOPS:
+        if node.op in STOPS:
             continue
         # What a write hands on is its variable, not the value written.
         for source, _ in node.inputs[:1] if node.name in writes else node.inputs:

@@ -46,7 +46,7 @@ class Graph:
             if name in found:
                 continue
             if name not in self.nodes:
-                raise Unreadable(f"the SavedModel's graph lacks the node {name!r}", "get a good copy")
+                raise Unreadable(f"the graph lacks the node {name!r}", "get a good copy")
             found.add(name)
             todo += [source(text) for text in self.nodes[name].input]
         return frozenset(found)
@@ -60,7 +60,7 @@ class Graph:
             if name in found:
                 continue
             if name not in self.functions:
-                raise Unreadable(f"the SavedModel lacks the function {name!r}", "get a good copy")
+                raise Unreadable(f"the graph lacks the function {name!r}", "get a good copy")
             found.add(name)
             todo += self.calls[name]
         return frozenset(found)

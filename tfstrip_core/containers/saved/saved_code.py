@@ -55,20 +55,25 @@ def of_graph(held: Graph) -> Iterator[Finding]:
     """Yield what the operations do that loading, serving or calling the model runs, one finding for each kind."""
     every = range(len(held.meta.object_graph_def.nodes))
     nodes = saved_closure.main(held, every)
-    found = Counter(_told(held, nodes, every))
+    yield from of_nodes(held, nodes, saved_closure.functions(held, nodes, every))
+
+
+def of_nodes(held: Graph, nodes: frozenset[str], functions: frozenset[str]) -> Iterator[Finding]:
+    """Yield what these nodes and functions do, and with them the saver, one finding for each kind of operation."""
+    found = Counter(_told(held, nodes, functions))
     saver = held.meta.saver_def
     ends = {saved_closure.source(name) for name in (saver.save_tensor_name, saver.restore_op_name) if name}
     saving = held.ancestors(ends & held.nodes.keys()) - nodes
-    found += Counter(item for item in _told(held, saving, ()) if item[0] not in _SAVERS)
+    found += Counter(item for item in _told(held, saving, held.library(saving)) if item[0] not in _SAVERS)
     for (op, does), count in sorted(found.items()):
         more = f" in {count} places" if count > 1 else ""
         yield Finding("TFS501", op, 0, f"the operation {op}{more} {does}")
 
 
-def _told(held: Graph, nodes: frozenset[str], objects: range | tuple[int, ...]) -> Iterator[tuple[str, str]]:
+def _told(held: Graph, nodes: frozenset[str], functions: frozenset[str]) -> Iterator[tuple[str, str]]:
     for name in nodes:
         yield from _does(held.nodes[name], held)
-    for name in saved_closure.functions(held, nodes, objects):
+    for name in functions:
         for node in held.functions[name].node_def:
             yield from _does(node, held)
 

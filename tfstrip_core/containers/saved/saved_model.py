@@ -35,7 +35,6 @@ from tfstrip_core.errors import Refused, UsageError, printable
 from tfstrip_core.inventory import INFERENCE, Contents, Finding, Inventory, Key, Part, Plan, Role, Scope, Tensor
 
 FORMAT = "saved-model"
-_APPLIES = re.compile(r"(Resource)?(Sparse)?Apply\w+")
 
 
 @dataclass(frozen=True, slots=True)
@@ -181,7 +180,7 @@ def _training(model: _Model, metas: list[pb.MetaGraph], rest: list[str], size: i
         1
         for held in model.graphs
         for name in held.nodes.keys() - saved_closure.main(held, ())
-        if _APPLIES.fullmatch(held.nodes[name].op)
+        if meta_graph.APPLIES.fullmatch(held.nodes[name].op)
     )
     if others or applies or rest:
         what = [

@@ -1,0 +1,1 @@
+"""Containers: graphs of TensorFlow 1 in files of their own."""
