@@ -175,25 +175,6 @@ class Slice:
     sha256: str
 
 
-@dataclass(frozen=True, slots=True)
-class Artifact:
-    """A strip's result as it is published: `name` is its base name, the digests are SHA-256 in hex.
-
-    `sources` are the files that it was made from, `bytes` the size of what is published: packed, where it is several
-    files. `weights_digest` is that of the model in it, None where that has no weights. `parts` are what is published in
-    its place where it is too big for one file, `inside` is what the model is called in an archive.
-    """
-
-    name: str
-    bytes: int
-    sha256: str
-    sources: tuple[tuple[str, str], ...]
-    result: StripResult
-    weights_digest: str | None = None
-    parts: tuple[Slice, ...] = ()
-    inside: str = ""
-
-
 CallState = Literal["equal", "close", "different", "missing", "failed", "skipped"]
 
 
@@ -237,6 +218,46 @@ class Outputs:
     def proven(self) -> bool:
         """Whether something ran, and all that the original can do gave the same in the result."""
         return bool(self.ran) and not self.wrong
+
+
+@dataclass(frozen=True, slots=True)
+class Artifact:
+    """A strip's result, or an export, as it is published: `name` is its base name, the digests are SHA-256 in hex.
+
+    `sources` are the files that it was made from, `bytes` the size of what is published: packed, where it is several
+    files. `weights_digest` is that of the model in it, None where that has no weights. `parts` are what is published in
+    its place where it is too big for one file, `inside` is what the model is called in an archive, "" without one.
+    `to` is the form of an export ("saved_model", "frozen" or "tflite"), "" where the model kept its own; of an export
+    the `result` has no proof and nothing removed. `outputs` is what running it beside the original gave, None where
+    that was not asked for; `not_run` says why nothing of it ran.
+    """
+
+    name: str
+    bytes: int
+    sha256: str
+    sources: tuple[tuple[str, str], ...]
+    result: StripResult
+    weights_digest: str | None = None
+    parts: tuple[Slice, ...] = ()
+    inside: str = ""
+    to: str = ""
+    outputs: Outputs | None = None
+    not_run: str = ""
+
+    @property
+    def format(self) -> str:
+        """The format of what is published, as inspect calls it; "frozen" is a SavedModel without variables."""
+        return {"": self.result.inventory.format, "saved_model": "saved-model"}.get(self.to, self.to)
+
+    @property
+    def origin(self) -> str:
+        """What it is, in words that tell it from all others: its model, and the form where that is another one."""
+        return origin(self.result.source, self.to)
+
+
+def origin(source: str, to: str) -> str:
+    """Return the words for what is made of the model at `source` in the form `to`."""
+    return f"{source} as {to}" if to else source
 
 
 @dataclass(frozen=True, slots=True)
