@@ -11,6 +11,7 @@ Verdict = Literal["residue", "undecided", "clean", "not-a-model", "pointer", "un
 
 
 Profile = Literal["inference", "serving"]
+Form = Literal["saved_model", "frozen", "tflite"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -237,6 +238,25 @@ class Outputs:
     def proven(self) -> bool:
         """Whether something ran, and all that the original can do gave the same in the result."""
         return bool(self.ran) and not self.wrong
+
+
+@dataclass(frozen=True, slots=True)
+class ExportResult:
+    """A finished export of the model at `source` to the form `to` at `target`; sizes are of all files, in bytes.
+
+    `proof` is what ran in both; where nothing could, because the original itself does not run, `proof.ran` is empty.
+    `load` is the Python that loads the result, `notes` are what the user should know of it.
+    """
+
+    inventory: Inventory
+    source: str
+    target: str
+    to: Form
+    bytes_before: int
+    bytes_after: int
+    proof: Outputs
+    load: str
+    notes: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
