@@ -86,6 +86,19 @@ def _parser() -> argparse.ArgumentParser:
         "--also", action="append", default=[], metavar="KEY", help="this may be gone too; the KEY is inspect's"
     )
 
+    export = add("export", _export, "Write a model in another form; run beside the original first (needs TensorFlow).")
+    export.add_argument("source", metavar="SOURCE")
+    export.add_argument("-o", dest="target", metavar="TARGET", required=True, help="the directory or .tflite to write")
+    export.add_argument("--to", choices=("saved_model", "frozen", "tflite"), required=True, help="the form to write")
+    export.add_argument("--force", action="store_true", help="overwrite an existing TARGET of the same form")
+    export.add_argument(
+        "--import", dest="imports", action="append", default=[], metavar="MODULE", help="a module with its own classes"
+    )
+    export.add_argument("--ema", choices=("drop", "apply"), default="", help="what to do with averages of the weights")
+    export.add_argument(
+        "--also", action="append", default=[], metavar="KEY", help="leave this out too; the KEY is inspect's"
+    )
+
     plan = add("plan", _plan, "Divide models among the jobs of a workflow's matrix; exit 2 for what they would refuse.")
     plan.add_argument("paths", nargs="+", metavar="PATH")
     plan.add_argument("--jobs", type=int, metavar="N", help="at most so many; one a model by default")
@@ -123,7 +136,17 @@ def _named(words: Sequence[str]) -> tuple[list[str], bool]:
     for word in rest:
         if word == "--":
             paths += rest
-        elif word in ("-o", "--ema", "--also", "--profile", "--drop-function", "--output-format", "--jobs"):
+        elif word in (
+            "-o",
+            "--ema",
+            "--also",
+            "--profile",
+            "--drop-function",
+            "--output-format",
+            "--jobs",
+            "--to",
+            "--import",
+        ):
             json = (next(rest, "") == "json" and word == "--output-format") or json
         elif word.startswith("-") and word != "-":
             json = json or word in ("--json", "--output-format=json")
@@ -217,6 +240,38 @@ def _strip(arguments: argparse.Namespace) -> int:
     if result.changed and arguments.in_place:
         for line in text.replaced(old, in_git, replaced(result.target)):
             say(f"{printable(source)}: {line}")
+    return 0
+
+
+def _export(arguments: argparse.Namespace) -> int:
+    from tfstrip_core.reports import document, text
+    from tfstrip_core.verbs.export import export
+    from tfstrip_core.verbs.strip import settled
+
+    source, target, to = arguments.source, arguments.target, arguments.to
+    try:
+        result = export(
+            source,
+            target,
+            to,
+            imports=arguments.imports,
+            force=arguments.force,
+            ema=arguments.ema,
+            also=arguments.also,
+        )
+    except TfstripError as error:
+        say(f"{printable(source)}: {error}")
+        if arguments.json:
+            known = settled(source, arguments.also) if isinstance(error, NeedsChoice) else _known(source)
+            _print_document("export", [document.not_exported(known, source, target, to, str(error))])
+        return FAILED
+    if arguments.json:
+        _print_document("export", [document.exported(result)])
+    else:
+        for line in text.export_lines(result):
+            print(line, flush=True)
+    for line in text.export_notices(result):
+        say(line)
     return 0
 
 

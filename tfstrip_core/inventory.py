@@ -11,6 +11,7 @@ Verdict = Literal["residue", "undecided", "clean", "not-a-model", "pointer", "un
 
 
 Profile = Literal["inference", "serving"]
+Form = Literal["saved_model", "frozen", "tflite"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -221,6 +222,51 @@ class Outputs:
 
 
 @dataclass(frozen=True, slots=True)
+class ExportResult:
+    """A finished export of the model at `source` to the form `to` at `target`; sizes are of all files, in bytes.
+
+    `proof` is what ran in both; where nothing could, because the original itself does not run, `proof.ran` is empty.
+    `load` is the Python that loads the result, `notes` are what the user should know of it.
+    """
+
+    inventory: Inventory
+    source: str
+    target: str
+    to: Form
+    bytes_before: int
+    bytes_after: int
+    proof: Outputs
+    load: str
+    notes: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class Comparison:
+    """A finished verify: `differences` is empty exactly when the two models are equal in DESIGN's sense."""
+
+    original: Inventory
+    stripped: Inventory
+    differences: tuple[str, ...]
+    notes: tuple[str, ...]
+    proof: Proof
+
+    @property
+    def equal(self) -> bool:
+        """Whether every kept tensor has the original's bytes and everything gone was removable."""
+        return not self.differences
+
+
+@dataclass(frozen=True, slots=True)
+class Change:
+    """What became of one model: its bytes `before`, None for a new one, and `after`, None for one that is gone."""
+
+    path: str
+    before: int | None
+    after: int | None
+    residue_bytes: int
+
+
+@dataclass(frozen=True, slots=True)
 class Artifact:
     """A strip's result, or an export, as it is published: `name` is its base name, the digests are SHA-256 in hex.
 
@@ -258,29 +304,3 @@ class Artifact:
 def origin(source: str, to: str) -> str:
     """Return the words for what is made of the model at `source` in the form `to`."""
     return f"{source} as {to}" if to else source
-
-
-@dataclass(frozen=True, slots=True)
-class Comparison:
-    """A finished verify: `differences` is empty exactly when the two models are equal in DESIGN's sense."""
-
-    original: Inventory
-    stripped: Inventory
-    differences: tuple[str, ...]
-    notes: tuple[str, ...]
-    proof: Proof
-
-    @property
-    def equal(self) -> bool:
-        """Whether every kept tensor has the original's bytes and everything gone was removable."""
-        return not self.differences
-
-
-@dataclass(frozen=True, slots=True)
-class Change:
-    """What became of one model: its bytes `before`, None for a new one, and `after`, None for one that is gone."""
-
-    path: str
-    before: int | None
-    after: int | None
-    residue_bytes: int

@@ -157,7 +157,13 @@ def plan(
     }
     names = asset_names(titles, naming)
     jobs = [
-        Job(item, names[origin(item.path, to)], Choices(ema, _keys(item, also)), packed if not to else to != "tflite", to)
+        Job(
+            item,
+            names[origin(item.path, to)],
+            Choices(ema, _keys(item, also)),
+            packed if not to else to != "tflite",
+            to,
+        )
         for item, to, _, packed in wanted
     ]
     for key in set(also) - {key for job in jobs for key in job.choices.also}:
@@ -238,9 +244,7 @@ def files_in(output: str) -> list[str]:
         return []
 
 
-def _make(
-    jobs: Sequence[Job], output: str, profile: Profile, commit: str, form: Form, prove: proving.Prove
-) -> Bundle:
+def _make(jobs: Sequence[Job], output: str, profile: Profile, commit: str, form: Form, prove: proving.Prove) -> Bundle:
     with replace.workshop(os.path.join(output, "artifacts")) as shop:
         folder = os.path.join(shop, "result")  # a workshop that a killed run leaves is known by this name
         os.mkdir(folder)
@@ -323,9 +327,7 @@ def _one(job: Job, alone: str, profile: Profile, prove: proving.Prove) -> tuple[
     if replace.stamps("", sources) != seen:
         raise CannotReplace("it changed while it was being stripped", "run it again")
     size, digest = os.path.getsize(built), checksums.sha256(built)
-    return built, Artifact(
-        job.name, size, digest, digests, result, weights, (), job.inside, job.to, outputs, not_run
-    )
+    return built, Artifact(job.name, size, digest, digests, result, weights, (), job.inside, job.to, outputs, not_run)
 
 
 def place(built: str, item: Artifact, folder: str, output: str, form: Form, others: Sequence[Artifact]) -> Artifact:

@@ -42,7 +42,10 @@ def sums(artifacts: Sequence[Artifact]) -> Iterator[str]:
     if exports:
         what = ", ".join(sorted({one.format for one in exports}))
         yield f"Exported as {what}: {sum(one.result.bytes_after for one in exports):,} bytes."
-    counts = [sum(bool(one.outputs and one.outputs.ran) for one in artifacts), sum(bool(one.not_run) for one in artifacts)]
+    counts = [
+        sum(bool(one.outputs and one.outputs.ran) for one in artifacts),
+        sum(bool(one.not_run) for one in artifacts),
+    ]
     if any(counts):
         yield f"Run beside the original on the same inputs: {counts[0]}; could not be run: {counts[1]}."
 

@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterable
+from dataclasses import asdict
 from typing import Any
 
-from tfstrip_core.inventory import Comparison, Inventory, StripResult
+from tfstrip_core.inventory import Comparison, ExportResult, Inventory, StripResult
 from tfstrip_core.rules import RULES
 
 SCHEMA = "tfstrip/1"
@@ -80,6 +81,37 @@ def not_stripped(inventory: Inventory, source: str, target: str, message: str) -
         "removed": [],
         "proof": None,
         "weights_digest": None,
+        "notes": [],
+    }
+
+
+def exported(result: ExportResult) -> dict[str, Any]:
+    """Return the entry of a finished export: the source's model, the form, what ran with which result, how to load."""
+    return model(result.inventory) | {
+        "source": result.source,
+        "target": result.target,
+        "to": result.to,
+        "bytes_before": result.bytes_before,
+        "bytes_after": result.bytes_after,
+        "load": result.load,
+        "outputs": [asdict(call) for call in result.proof.calls],
+        "tolerance": result.proof.tolerance,
+        "notes": list(result.notes),
+    }
+
+
+def not_exported(inventory: Inventory, source: str, target: str, to: str, message: str) -> dict[str, Any]:
+    """Return the entry of an export that did not happen, with every key that a finished one has."""
+    return model(inventory) | {
+        "message": message,
+        "source": source,
+        "target": target,
+        "to": to,
+        "bytes_before": inventory.bytes,
+        "bytes_after": None,
+        "load": None,
+        "outputs": [],
+        "tolerance": None,
         "notes": [],
     }
 

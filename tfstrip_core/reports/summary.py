@@ -12,6 +12,7 @@ from tfstrip_core.reports import text
 from tfstrip_core.reports.artifacts import load, ran, sums, tensors
 from tfstrip_core.rules import RULES
 
+
 def published(artifacts: Sequence[Artifact], url: str = "", *, draft: bool = False) -> str:
     """Return what was stripped: sizes before and after, where the bytes went, digests, how to load each artifact."""
     return "\n".join([*_published(artifacts, url, draft), ""])

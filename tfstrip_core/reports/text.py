@@ -9,7 +9,7 @@ from collections.abc import Iterator, Sequence
 
 from tfstrip_core import rules
 from tfstrip_core.errors import printable
-from tfstrip_core.inventory import Comparison, Finding, Inventory, Plan, StripResult
+from tfstrip_core.inventory import Call, Comparison, ExportResult, Finding, Inventory, Plan, StripResult
 from tfstrip_core.plan import ema_ways, leaves_a_weight
 from tfstrip_core.rules import RULES
 
@@ -217,6 +217,33 @@ def strip_notices(result: StripResult) -> Iterator[str]:
         yield f"{target}: its weights are the averages now"
     if any(item.rule == "TFS201" for item in result.removed):
         yield f"{target}: loss, metrics and optimizer settings are gone: call compile() before evaluate()"
+
+
+def export_lines(result: ExportResult) -> Iterator[str]:
+    """Yield what an export did: sizes, what ran in original and result, and how to load it."""
+    yield f"{shown(result.target)}: {result.bytes_before:,} -> {size(result.bytes_after)}"
+    for call in result.proof.ran:
+        yield f"  {_ran(call, result.proof.tolerance)}"
+    yield f"  load: {printable(result.load)}"
+
+
+def export_notices(result: ExportResult) -> Iterator[str]:
+    """Yield what the user should know of an export's result, first that it was not run where it was not."""
+    target = shown(result.target)
+    for call in result.proof.calls:
+        if call.state == "skipped":
+            yield f"{target}: not run: {printable(call.function)} under {call.loader}: {printable(call.message)}"
+    if not result.proof.ran:
+        yield f"{target}: not proven: the original could not be run, so nothing says that the result gives the same"
+    for note in result.notes:
+        yield f"{target}: {printable(note)}"
+
+
+def _ran(call: Call, tolerance: float) -> str:
+    what = f"{printable(call.function)} under {call.loader}: {call.state}"
+    counted = f"{call.outputs} output{'' if call.outputs == 1 else 's'}, {size(call.bytes)}"
+    far = f", {call.difference:.2g} apart at most where {tolerance:g} is allowed" if call.state == "close" else ""
+    return f"{what}, {counted}{far}"
 
 
 def attached(uploaded: Sequence[str], skipped: Sequence[str]) -> Iterator[str]:

@@ -54,7 +54,7 @@ _ENDINGS = {
     ".hdf5": ("keras-hdf5", "keras-hdf5-weights", "keras-weights"),
     ".h5": ("keras-hdf5", "keras-hdf5-weights", "keras-weights"),
 }
-_NO_ROOM = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EROFS)
+NO_ROOM = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EROFS)
 
 
 def strip(
@@ -89,7 +89,7 @@ def strip(
         scope = Scope(profile, frozenset(drop_functions))
         return _strip(found, target, Choices(ema, also, drop_training_config, scope), force)
     except OSError as error:
-        if error.errno in _NO_ROOM:
+        if error.errno in NO_ROOM:
             raise CannotReplace(f"its result cannot be written ({error.strerror})", "make room where it goes") from None
         raise Unreadable(
             f"cannot be read or written ({error.strerror or error})", "check space and permissions"
