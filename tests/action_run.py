@@ -59,6 +59,8 @@ def run(
     for path in files.values():
         path.write_text("")
     environment |= {name: str(path) for name, path in files.items()}
+    # Most tests are about other things, and run where no TensorFlow is.
+    environment |= {"INPUT_PROVE": "bytes"} if door == "entrypoint.py" else {}
     environment |= {"GITHUB_ACTIONS": "true", "GITHUB_REF": ref, "GITHUB_SHA": COMMIT}
     if hub:
         environment |= {"GITHUB_API_URL": hub.url, "GITHUB_REPOSITORY": "acme/models", "INPUT_TOKEN": hub.token}
