@@ -67,8 +67,8 @@ def told(words: str) -> str:
 
 def _told(call: Call) -> Call:
     difference = call.difference if math.isfinite(call.difference) else 0.0
-    loader, function = (printable(name)[:MOST_WORDS] for name in (call.loader, call.function))
-    return with_values(call, loader=loader, function=function, message=told(call.message), difference=float(difference))
+    loader, function, message = map(told, (call.loader, call.function, call.message))
+    return with_values(call, loader=loader, function=function, message=message, difference=float(difference))
 
 
 def _summed(calls: Iterable[Call]) -> list[Call]:
