@@ -93,7 +93,8 @@ def ask(task: str, request: Mapping[str, Any], folder: str, limits: Limits | Non
         last = f": {printable(lines[-1])[:300]}" if lines else ""
         raise CannotRun(f"the process that ran it {how}{last}", "see that it runs in TensorFlow by itself")
     if "cause" in said:
-        raise CannotRun(str(said["cause"]), str(said.get("remedy", "")))
+        kind = UsageError if said.get("usage") is True else CannotRun
+        raise kind(str(said["cause"]), str(said.get("remedy", "")))
     answer = said.get("answer")
     if not isinstance(answer, dict):
         raise CannotRun("the process that ran it gave no answer", "see that it runs in TensorFlow by itself")

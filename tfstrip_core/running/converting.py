@@ -6,7 +6,7 @@ import inspect
 from typing import Any
 
 from tfstrip_core.errors import CannotRun
-from tfstrip_core.running import keras_models
+from tfstrip_core.running import frozen, keras_models, tflite
 from tfstrip_core.running.worker import first_line
 
 
@@ -15,13 +15,13 @@ def answer(request: dict[str, Any]) -> dict[str, Any]:
 
     Raises CannotRun where the model cannot be loaded, or not be converted.
     """
-    notes = {"saved_model": _saved_model}[request["to"]](request)
-    return {"notes": notes}
+    convert = {"saved_model": _saved_model, "frozen": frozen.freeze, "tflite": tflite.convert}[request["to"]]
+    return {"notes": convert(request)}
 
 
 def _saved_model(request: dict[str, Any]) -> list[str]:
     """Write a whole Keras model as the SavedModel that its Keras exports, with `serve` and its signature."""
-    model = keras_models.load(request["source"], request["imports"], request["folders"])
+    model = keras_models.load(request["source"], request["imports"], request["folder"])
     try:
         _export(model, request["target"])
     except Exception as error:

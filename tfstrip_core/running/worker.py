@@ -10,7 +10,7 @@ import sys
 import traceback
 from typing import Any
 
-from tfstrip_core.errors import TfstripError
+from tfstrip_core.errors import TfstripError, UsageError
 from tfstrip_core.running.child import REPLY, REQUEST
 
 _PR_SET_PDEATHSIG, _SIGKILL = 1, 9
@@ -24,7 +24,7 @@ def main(folder: str) -> None:
     try:
         said = {"answer": importlib.import_module(f"tfstrip_core.running.{asked['task']}").answer(asked["request"])}
     except TfstripError as error:
-        said = {"cause": error.cause, "remedy": error.remedy}
+        said = {"cause": error.cause, "remedy": error.remedy, "usage": isinstance(error, UsageError)}
     except MemoryError:
         said = {"cause": "it needs more memory than it may have", "remedy": "try a smaller input"}
     except Exception as error:  # noqa: BLE001 - a framework can raise anything

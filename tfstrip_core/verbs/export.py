@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import shutil
 import zipfile
@@ -17,6 +18,7 @@ from tfstrip_core.inventory import ExportResult, Form, Inventory, Outputs
 from tfstrip_core.plan import Ema, check_ema
 from tfstrip_core.running import child
 from tfstrip_core.verbs.inspect import read
+from tfstrip_core.verbs.outputs import compare_outputs
 from tfstrip_core.verbs.strip import NO_ROOM, files, recover, strip
 
 if TYPE_CHECKING:
@@ -30,6 +32,7 @@ _LOADS: dict[Form, str] = {
     "frozen": "tf.saved_model.load({})",
     "tflite": "tf.lite.Interpreter({})",
 }
+_STRIP = "to strip it nothing of the kind is needed"
 _SOURCES = {KERAS_ZIP: ".keras", KERAS_DIRECTORY: ".keras", HDF5: ".h5", SAVED_MODEL: ""}
 
 
@@ -43,7 +46,7 @@ class _Job:
 
     def convert(self, to: Form, source: str, target: str) -> list[str]:
         """Write the form `to` of the model at `source` in a process of its own; return what the user should know."""
-        request = {"to": to, "source": source, "target": target, "imports": self.imports, "folders": _folders()}
+        request = {"to": to, "source": source, "target": target, "imports": self.imports, "folder": os.getcwd()}
         said = child.ask("converting", request, self.room)
         notes = said.get("notes")
         return [str(note) for note in notes] if isinstance(notes, list) else []
@@ -95,8 +98,8 @@ def _check_source(found: Found, inventory: Inventory) -> None:
     if found.kind == HDF5 and any(one.rule == "TFS501" and "Lambda" in one.message for one in inventory.findings):
         # Keras 2 takes no notice of its safe mode there.
         raise CannotRun(
-            "it holds a Lambda layer, whose code is in the file and is not run; tfstrip strip works without",
-            "write the layer as a class in a module and save the model with that",
+            "it holds a Lambda layer, whose code is in the file and is not run",
+            f"write the layer as a class in a module and save the model with that; {_STRIP}",
         )
 
 
@@ -122,7 +125,8 @@ def _export(
         built = os.path.join(folder, "result")
         notes = _build(found, small, to, built, job)
         # With its averages for weights the result is another model than the original: what a strip proved is not.
-        proof = _prove(small if ema == "apply" else found.path, built, to, imports)
+        original = small if ema == "apply" else found.path
+        proof = _prove(original, built, imports, 0.0 if to == found.kind.replace("-", "_") else _TOLERANCES[to])
         shutil.rmtree(job.folder)
         if replace.stamps("", before) != seen:
             raise CannotReplace("it changed while it was being exported", "run it again")
@@ -142,7 +146,7 @@ def _export(
         replace.total(seen),
         after,
         proof,
-        _LOADS[to].format(repr(target)),
+        _LOADS[to].format(json.dumps(target)),
         tuple(notes),
     )
 
@@ -157,12 +161,6 @@ def check_target(source: str, target: str, layout: Layout | None, endings: Seque
         if os.path.isfile(target) and containers.recognise(target) != "tflite":
             raise UsageError(f"the target {target} exists and is no TFLite model", "name another one")
     replace.check_target(source, target, endings, layout, force)
-
-
-def _folders() -> list[str]:
-    """Return where the user's modules may be beside the environment: where their own Python would find them first."""
-    more = os.environ.get("PYTHONPATH", "").split(os.pathsep)
-    return [os.getcwd(), *(os.path.abspath(folder) for folder in more if folder)]
 
 
 def _lies_in(target: str, folder: str) -> bool:
@@ -200,7 +198,7 @@ def _build(found: Found, small: str, to: Form, built: str, job: _Job) -> list[st
         try:
             notes += job.convert("saved_model", small, written)
         except CannotRun as error:
-            raise CannotRun(f"{error.cause}; tfstrip strip works without", error.remedy) from error
+            raise CannotRun(error.cause, f"{error.remedy}; {_STRIP}") from error
         strip(written, saved)  # which stores each variable once, and gives it a saver that servers can use
     if to == "saved_model":
         shutil.move(saved, built)
@@ -209,13 +207,28 @@ def _build(found: Found, small: str, to: Form, built: str, job: _Job) -> list[st
     return notes
 
 
-def _prove(original: str, built: str, to: Form, imports: Sequence[str]) -> Outputs:
-    """Return what ran in both; raise ProofFailed where the result is another model."""
-    from tfstrip_core.verbs.outputs import compare_outputs
-
-    proof = compare_outputs(original, built, imports=imports, tolerance=_TOLERANCES[to])
+def _prove(original: str, built: str, imports: Sequence[str], tolerance: float) -> Outputs:
+    """Return what ran in both, which is nothing where the original cannot be run; raise ProofFailed otherwise."""
+    proof = compare_outputs(original, built, imports=imports, tolerance=tolerance)
     if proof.wrong:
         bad = proof.wrong[0]
         what = f"{bad.function} under {bad.loader} is {bad.state}" + (f": {bad.message}" if bad.message else "")
         raise ProofFailed(f"the result is another model ({what})", "nothing was written; please report this")
+    if not proof.ran and compare_outputs(original, original, imports=imports).ran:
+        why = next((call.message for call in proof.calls), "nothing was compared")
+        raise ProofFailed(f"the original runs, and the result cannot be run beside it ({why})", "nothing was written")
     return proof
+
+
+def _check_graphs(built: str) -> None:
+    """Raise ProofFailed where a graph beside a frozen SavedModel has anything that is not in that, which was run."""
+    whole = saved_model.read(built).message.meta_graphs[0].graph_def
+    known = {item.SerializeToString(deterministic=True) for item in (*whole.node, *whole.library.function)}
+    for name in os.listdir(built):
+        if name.startswith("frozen_graph."):
+            with open(os.path.join(built, name), "rb") as file:
+                graph = saved_model_pb2.Graph.FromString(file.read())
+            if not all(
+                item.SerializeToString(deterministic=True) in known for item in (*graph.node, *graph.library.function)
+            ):
+                raise ProofFailed(f"its {name} is another graph", "nothing was written; please report this")

@@ -1,0 +1,212 @@
+"""SavedModels and GraphDefs in a process of their own: the loader of TensorFlow 2, and the one of sessions."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from typing import Any
+
+from tfstrip_core.running.functions import Function, Given
+from tfstrip_core.running.inputs import Shape, Want
+
+_SPECIAL = ("__saved_model_init_op", "__saved_model_train_op")
+_DEEP = 2  # how far below the root functions are looked for
+_INNER = ("signatures", "keras_api", "variables", "trainable_variables")
+# How operations begin that change what a later call reads.
+_CHANGES = ("Assign", "ResourceApply", "ResourceScatter", "ResourceSparse", "LookupTableI", "LookupTableR", "Mutable")
+_RANDOM_SEED = 11
+
+
+def objects(request: Mapping[str, Any]) -> Iterator[Function]:
+    """Yield the signatures of a SavedModel as tf.saved_model.load restores them, then its other functions."""
+    import tensorflow as tf
+
+    for tags in _tag_sets(request["path"]):
+        loaded = tf.saved_model.load(request["path"], tags)
+        for name, function in sorted(loaded.signatures.items()):
+            yield Function(_named(tags, name), *_restored(function))
+        if tags == ["serve"]:
+            yield from _others(loaded)
+
+
+def _tag_sets(path: str) -> list[list[str]]:
+    return [sorted(one.meta_info_def.tags) for one in _meta_graphs(path)]
+
+
+def _meta_graphs(path: str) -> list[Any]:
+    from tensorflow.python.saved_model import loader_impl
+
+    return list(loader_impl.parse_saved_model(path).meta_graphs)
+
+
+def _named(tags: list[str], name: str) -> str:
+    """Name a signature: with the tags of its MetaGraph, unless that is the one that serves."""
+    return name if tags == ["serve"] else f"{'+'.join(tags)}:{name}"
+
+
+def _shape(shape: Any) -> Shape | None:
+    return None if shape.rank is None else tuple(shape.as_list())
+
+
+def _spec(name: str, spec: Any) -> Want:
+    return Want(name, spec.dtype.base_dtype.name, _shape(spec.shape))
+
+
+def _restored(function: Any) -> tuple[tuple[Want, ...], Any]:
+    specs = dict(sorted(function.structured_input_signature[1].items()))
+    wants = tuple(_spec(name, spec) for name, spec in specs.items())
+
+    def run(given: Given) -> dict[str, Any]:
+        found = function(**{want.name: _tensor(given[want.name], want.dtype) for want in wants})
+        return {name: _array(value) for name, value in sorted(found.items())}
+
+    return wants, run
+
+
+def _tensor(array: Any, dtype: str) -> Any:
+    import tensorflow as tf
+
+    if dtype == "string":
+        return tf.constant(array.tolist(), tf.string, shape=array.shape)
+    return tf.constant(array, dtype)
+
+
+def _array(value: Any) -> Any:
+    return value.numpy() if hasattr(value, "numpy") else value
+
+
+def _others(loaded: Any) -> Iterator[Function]:
+    """Yield the functions that are attributes of the loaded objects, near the root."""
+    seen = {id(loaded)}
+    queue = [("", loaded, 0)]
+    while queue:
+        path, thing, depth = queue.pop(0)
+        for name, child in sorted(vars(thing).items()):
+            if name in _INNER or id(child) in seen:
+                continue
+            where = f"{path}.{name}" if path else name
+            if hasattr(child, "concrete_functions"):
+                seen.add(id(child))
+                for concrete in child.concrete_functions:
+                    yield _other(where, child, concrete, loaded)
+            elif depth < _DEEP and type(child).__module__.startswith("tensorflow.python.saved_model.load"):
+                seen.add(id(child))
+                queue.append((where, child, depth + 1))
+
+
+def _other(path: str, function: Any, concrete: Any, loaded: Any) -> Function:
+    """Return one of the traces of a function: its tensors are arguments, all else is as it was when it was traced.
+
+    The variables live as long as what was loaded does.
+    """
+    import tensorflow as tf
+
+    structure = concrete.structured_input_signature
+    leaves = tf.nest.flatten(structure)
+    said = ", ".join(_leaf(leaf) for leaf in leaves)
+    name = f"{path}({said})"
+    specs = [leaf for leaf in leaves if isinstance(leaf, tf.TypeSpec)]
+    if not all(isinstance(leaf, tf.TensorSpec) for leaf in specs):
+        return Function(name, (), _never, signature=False, error="it takes tensors that are not dense")
+    if any(op.startswith(_CHANGES) for op in _ops(concrete)):
+        return Function(name, (), _never, signature=False, error="it changes variables, so it is not run")
+    wants = tuple(_spec(f"x{number}", spec) for number, spec in enumerate(specs))
+
+    def run(given: Given, _kept: Any = loaded) -> dict[str, Any]:
+        tensors = iter([_tensor(given[want.name], want.dtype) for want in wants])
+        filled = [next(tensors) if isinstance(leaf, tf.TypeSpec) else leaf for leaf in leaves]
+        args, kwargs = tf.nest.pack_sequence_as(structure, filled)
+        found = tf.nest.flatten(function(*args, **kwargs), expand_composites=True)
+        return {str(number): _array(value) for number, value in enumerate(found) if value is not None}
+
+    return Function(name, wants, run, signature=False)
+
+
+def _leaf(leaf: Any) -> str:
+    """Return an argument of a trace for its name."""
+    if not hasattr(leaf, "dtype") or not hasattr(leaf, "shape"):
+        return repr(leaf)[:40]
+    return str(_spec("", leaf)).removeprefix(": ")
+
+
+def _ops(concrete: Any) -> set[str]:
+    graph = concrete.graph.as_graph_def()
+    nodes = [graph.node, *(function.node_def for function in graph.library.function)]
+    return {node.op for several in nodes for node in several}
+
+
+def _never(_: Given) -> dict[str, Any]:
+    raise NotImplementedError
+
+
+def signatures(request: Mapping[str, Any]) -> Iterator[Function]:
+    """Yield the signatures of a SavedModel as a session of TensorFlow 1 runs them, each in a session of its own."""
+    for graph in _meta_graphs(request["path"]):
+        tags = sorted(graph.meta_info_def.tags)
+        for name, signature in sorted(graph.signature_def.items()):
+            if name not in _SPECIAL:
+                yield _of_session(request["path"], tags, name, signature)
+
+
+def _of_session(path: str, tags: list[str], name: str, signature: Any) -> Function:
+    import tensorflow as tf
+
+    infos = dict(sorted(signature.inputs.items()))
+    odd = [key for key, info in infos.items() if info.WhichOneof("encoding") not in (None, "name")]
+    wants = tuple(
+        Want(key, tf.as_dtype(info.dtype).base_dtype.name, _shape(tf.TensorShape(info.tensor_shape)))
+        for key, info in infos.items()
+    )
+    opened: list[Any] = []
+
+    def run(given: Given) -> dict[str, Any]:
+        tf1 = tf.compat.v1
+        if not opened:
+            with tf.Graph().as_default() as graph:
+                tf1.set_random_seed(_RANDOM_SEED)
+                session = tf1.Session(graph=graph)
+                tf1.saved_model.load(session, tags, path)
+            opened.append(session)
+        (session,) = opened
+        get = session.graph.get_tensor_by_name
+        feed = {get(infos[key].name): array for key, array in given.items() if infos[key].name}
+        parts = {
+            (key if len(several) == 1 else f"{key}/{number}"): get(one)
+            for key, info in sorted(signature.outputs.items())
+            for several in [_fetched(info)]
+            for number, one in enumerate(several)
+        }
+        return dict(zip(parts, session.run(list(parts.values()), feed), strict=True))
+
+    return Function(_named(tags, name), wants, run, error="it takes tensors that are not dense" if odd else "")
+
+
+def _fetched(info: Any) -> list[str]:
+    """Return the names of the tensors behind a TensorInfo."""
+    if info.HasField("coo_sparse"):
+        sparse = info.coo_sparse
+        return [sparse.values_tensor_name, sparse.indices_tensor_name, sparse.dense_shape_tensor_name]
+    if info.HasField("composite_tensor"):
+        return [one.name for one in info.composite_tensor.components]
+    return [info.name]
+
+
+def graph(request: Mapping[str, Any]) -> Iterator[Function]:
+    """Yield the one function of a GraphDef: from its placeholders to the tensors named in `outputs`."""
+    import tensorflow as tf
+
+    tf1 = tf.compat.v1
+    definition = tf1.GraphDef()
+    with open(request["path"], "rb") as file:
+        definition.ParseFromString(file.read())
+    with tf.Graph().as_default() as whole:
+        tf.import_graph_def(definition, name="")
+    fed = [op.outputs[0] for op in whole.get_operations() if op.type in ("Placeholder", "PlaceholderV2")]
+    wants = tuple(Want(one.op.name, one.dtype.base_dtype.name, _shape(one.shape)) for one in fed)
+    names = {name: name if ":" in name else f"{name}:0" for name in request["outputs"]}
+
+    def run(given: Given) -> dict[str, Any]:
+        with tf1.Session(graph=whole) as session:
+            feed = {f"{name}:0": array for name, array in given.items()}
+            return dict(zip(names, session.run(list(names.values()), feed), strict=True))
+
+    yield Function("graph", wants, run)
