@@ -22,8 +22,8 @@ SUMMARY_LIMIT = 1 << 20
 def shut() -> None:
     """Keep the environment and the memory of this process, the token in them, from what it starts; on Linux only.
 
-    Processes of the same user can read neither then, root's not either but with CAP_SYS_PTRACE, which Docker does not
-    give to a container.
+    Processes of the same user can read neither then. Root's can with CAP_SYS_PTRACE (or CAP_SYS_ADMIN or CAP_PERFMON),
+    none of which Docker gives to a container.
     """
     if sys.platform == "linux":
         ctypes.CDLL(None).prctl(_PR_SET_DUMPABLE, 0)

@@ -42,12 +42,9 @@ def sums(artifacts: Sequence[Artifact]) -> Iterator[str]:
     if exports:
         what = ", ".join(sorted({one.format for one in exports}))
         yield f"Exported as {what}: {sum(one.result.bytes_after for one in exports):,} bytes."
-    counts = [
-        sum(bool(one.outputs and one.outputs.ran) for one in artifacts),
-        sum(bool(one.not_run) for one in artifacts),
-    ]
-    if any(counts):
-        yield f"Run beside the original on the same inputs: {counts[0]}; could not be run: {counts[1]}."
+    if any(one.outputs for one in artifacts):
+        count = sum(1 for one in artifacts if one.outputs and one.outputs.ran)
+        yield f"Run beside the original, on the same inputs, with the same results: {count} of {len(artifacts)}."
 
 
 def _sizes(artifact: Artifact) -> tuple[int, int]:
@@ -68,4 +65,5 @@ def ran(artifact: Artifact) -> str:
         return "not run"
     close = max(call.difference for call in calls)
     how = f"at most {close:.1e} apart" if any(call.state == "close" for call in calls) else "the same bytes"
-    return f"{sum(call.outputs for call in calls):,} outputs: {how}"
+    count = sum(call.outputs for call in calls)
+    return f"{count:,} output{'' if count == 1 else 's'}: {how}"
