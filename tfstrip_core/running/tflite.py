@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+import os
 import re
 from typing import Any
 
+from tfstrip_core.codecs.layouts import PB
 from tfstrip_core.errors import CannotRun
+from tfstrip_core.running.frozen import distinct, parsed
 from tfstrip_core.running.worker import first_line
 
 _FLEX = re.compile(r"(?:TF Select|Flex) ops: ([\w, ]+)")
@@ -39,7 +42,8 @@ def convert(request: dict[str, Any]) -> list[str]:
 def _converted(source: str, ops: list[Any]) -> bytes:
     import tensorflow as tf
 
-    converter = tf.lite.TFLiteConverter.from_saved_model(source)
+    keys = distinct(parsed(os.path.join(source, PB)).meta_graphs[0])
+    converter = tf.lite.TFLiteConverter.from_saved_model(source, signature_keys=keys)
     converter.target_spec.supported_ops = ops
     return bytes(converter.convert())
 
