@@ -125,9 +125,10 @@ def _gather(function: Any) -> None:
 
     values = {one.name for one in function.signature.input_arg if one.type != tf.resource.as_datatype_enum}
     for node in [node for node in function.node_def if node.op == "ResourceGather" and node.input[0] in values]:
+        batch = node.attr["batch_dims"].i if "batch_dims" in node.attr else 0  # asking a map would add it
         axis = function.node_def.add(name=f"{node.name}/axis", op="Const")
         axis.attr["dtype"].type = tf.int32.as_datatype_enum
-        axis.attr["value"].tensor.CopyFrom(tf.make_tensor_proto(node.attr["batch_dims"].i, tf.int32))
+        axis.attr["value"].tensor.CopyFrom(tf.make_tensor_proto(batch, tf.int32))
         data, indices, *controls = node.input
         del node.input[:]
         node.input.extend([data, indices, f"{axis.name}:output:0", *controls])

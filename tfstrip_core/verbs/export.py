@@ -34,6 +34,7 @@ _LOADS: dict[Form, str] = {
     "frozen": "tf.saved_model.load({})",
     "tflite": "tf.lite.Interpreter({})",
 }
+_ENDINGS = (f"{os.sep}saved_model.pb",)
 _STRIP = "to strip it nothing of the kind is needed"
 _SOURCES = {KERAS_ZIP: ".keras", KERAS_DIRECTORY: ".keras", HDF5: ".h5", SAVED_MODEL: ""}
 
@@ -82,6 +83,8 @@ def export(
     found = look(source)
     inventory = read(found)
     _check_source(found, inventory)
+    layout = None if to == "tflite" else containers.layout(SAVED_MODEL)
+    check_target(found.file, target, layout, ("",) if layout is None else _ENDINGS, force=force)
     child.check_framework()
     try:
         return _export(found, inventory, target, to, tuple(imports), force, ema, also)
@@ -116,7 +119,6 @@ def _export(
     also: Collection[str],
 ) -> ExportResult:
     layout = None if to == "tflite" else containers.layout(SAVED_MODEL)
-    check_target(found.file, target, layout, _expected(to), force=force)
     before = files(found.path)
     seen = replace.stamps("", before)
     place = os.path.abspath(target)
@@ -170,10 +172,6 @@ def check_target(source: str, target: str, layout: Layout | None, endings: Seque
 def _lies_in(target: str, folder: str) -> bool:
     real, inner = os.path.realpath(folder), os.path.realpath(target)
     return os.path.commonpath([real, inner]) == real
-
-
-def _expected(to: Form) -> tuple[str, ...]:
-    return ("",) if to == "tflite" else (f"{os.sep}saved_model.pb",)
 
 
 def _stripped(found: Found, job: _Job, ema: Ema, also: Collection[str]) -> str:
