@@ -5,7 +5,7 @@ from __future__ import annotations
 import inspect
 from typing import Any
 
-from tfstrip_core.errors import CannotRun
+from tfstrip_core.errors import CannotRun, TfstripError
 from tfstrip_core.running import frozen, keras_models, tflite
 from tfstrip_core.running.worker import first_line
 
@@ -21,7 +21,12 @@ def answer(request: dict[str, Any]) -> dict[str, Any]:
 
 def _saved_model(request: dict[str, Any]) -> list[str]:
     """Write a whole Keras model as the SavedModel that its Keras exports, with `serve` and its signature."""
-    model = keras_models.load(request["source"], request["imports"], request["folder"])
+    try:
+        model = keras_models.load(request["source"], request["imports"], request["folder"])
+    except TfstripError:
+        raise
+    except Exception as error:
+        raise CannotRun(f"Keras cannot load it ({first_line(error)})", "see that it loads there by itself") from error
     try:
         _export(model, request["target"])
     except Exception as error:

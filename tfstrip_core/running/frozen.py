@@ -42,7 +42,7 @@ def freeze(request: dict[str, Any]) -> list[str]:
         raise CannotRun(
             f"its weights are {size:,} bytes, and one file of constants holds 2 GiB at most", "export it as saved_model"
         )
-    message = _parsed(os.path.join(source, PB))
+    message = parsed(os.path.join(source, PB))
     meta = message.meta_graphs[0]
     graph = _constants(source, meta)
     _check(graph)
@@ -65,7 +65,8 @@ def _names(folder: str) -> list[str]:
     return os.listdir(folder) if os.path.isdir(folder) else []
 
 
-def _parsed(path: str) -> Any:
+def parsed(path: str) -> Any:
+    """Return the message of a saved_model.pb with one graph; raises CannotRun for more of them."""
     from tensorflow.core.protobuf import saved_model_pb2
 
     message = saved_model_pb2.SavedModel()
@@ -124,9 +125,10 @@ def _gather(function: Any) -> None:
 
     values = {one.name for one in function.signature.input_arg if one.type != tf.resource.as_datatype_enum}
     for node in [node for node in function.node_def if node.op == "ResourceGather" and node.input[0] in values]:
+        batch = node.attr["batch_dims"].i if "batch_dims" in node.attr else 0  # asking a map would add it
         axis = function.node_def.add(name=f"{node.name}/axis", op="Const")
         axis.attr["dtype"].type = tf.int32.as_datatype_enum
-        axis.attr["value"].tensor.CopyFrom(tf.make_tensor_proto(node.attr["batch_dims"].i, tf.int32))
+        axis.attr["value"].tensor.CopyFrom(tf.make_tensor_proto(batch, tf.int32))
         data, indices, *controls = node.input
         del node.input[:]
         node.input.extend([data, indices, f"{axis.name}:output:0", *controls])
@@ -254,7 +256,7 @@ def _write_graphs(target: str, meta: Any) -> Iterator[str]:
     if _assets(meta):
         yield f"no {GRAPH} is written: its tables are filled from files, which a graph alone cannot name"
         return
-    for key in _graphs(meta):
+    for key in distinct(meta):
         if not re.fullmatch(r"[A-Za-z0-9_-]+", key):
             yield f"no graph of its own is written for the signature {key}, whose name is none for a file"
             continue
@@ -267,9 +269,9 @@ def _write_graphs(target: str, meta: Any) -> Iterator[str]:
         _write(os.path.join(target, name), graph)
 
 
-def _graphs(meta: Any) -> list[str]:
-    """Return the signatures that get a graph of their own: of Keras's two for one call the one that loaders look for."""
-    keys = sorted(meta.signature_def)
+def distinct(meta: Any) -> list[str]:
+    """Return the signatures in order: of Keras's two for one call only that which loaders look for."""
+    keys = sorted(set(meta.signature_def) - {_INIT})
     two = [_spec(meta.signature_def[key]) for key in ("serve", _DEFAULT) if key in keys]
     twice = len(two) == 2 and two[0] == two[1]
     return [key for key in keys if key != "serve" or not twice]

@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
+import os
 import re
 from typing import Any
 
+from tfstrip_core.codecs.layouts import PB
 from tfstrip_core.errors import CannotRun
+from tfstrip_core.running.frozen import distinct, parsed
 from tfstrip_core.running.worker import first_line
 
-_FLEX = re.compile(r"(?:TF Select|Flex) ops: ([\w, ]+)")
+_FLEX = re.compile(rb"(..\x00\x00)Flex([A-Za-z0-9]+)\x00", re.DOTALL)  # how the file names such an operation
 _CUSTOM = re.compile(r"Custom ops: ([\w, ]+)")
 
 
@@ -20,26 +23,30 @@ def convert(request: dict[str, Any]) -> list[str]:
     import tensorflow as tf
 
     ops = tf.lite.OpsSet
-    notes: list[str] = []
     try:
         content = _converted(request["source"], [ops.TFLITE_BUILTINS])
-    except Exception as builtin:  # noqa: BLE001 - of a class that no two versions share
+    except Exception:  # noqa: BLE001 - of a class that no two versions share
         try:
             content = _converted(request["source"], [ops.TFLITE_BUILTINS, ops.SELECT_TF_OPS])
         except Exception as error:
             raise _told(error) from error
-        named = _FLEX.search(str(builtin))
-        which = named[1].strip() if named else "some"
-        notes.append(f"it needs the Flex delegate for operations that TFLite has not ({which})")
     with open(request["target"], "wb") as file:
         file.write(content)
-    return notes
+    flex = {
+        name.decode()
+        for size, name in _FLEX.findall(content)
+        if int.from_bytes(size, "little") == len(name) + len("Flex")
+    }
+    return (
+        [f"it needs the Flex delegate, for operations that TFLite has not: {', '.join(sorted(flex))}"] if flex else []
+    )
 
 
 def _converted(source: str, ops: list[Any]) -> bytes:
     import tensorflow as tf
 
-    converter = tf.lite.TFLiteConverter.from_saved_model(source)
+    keys = distinct(parsed(os.path.join(source, PB)).meta_graphs[0])
+    converter = tf.lite.TFLiteConverter.from_saved_model(source, signature_keys=keys)
     converter.target_spec.supported_ops = ops
     return bytes(converter.convert())
 

@@ -11,6 +11,8 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from tfstrip_core import containers, replace, signals
+from tfstrip_core.codecs import saved_model
+from tfstrip_core.codecs.protos import saved_model_pb2
 from tfstrip_core.containers import HDF5, KERAS_DIRECTORY, KERAS_ZIP, SAVED_MODEL
 from tfstrip_core.discover import Found, look
 from tfstrip_core.errors import CannotReplace, CannotRun, ProofFailed, Unreadable, UsageError
@@ -32,6 +34,7 @@ _LOADS: dict[Form, str] = {
     "frozen": "tf.saved_model.load({})",
     "tflite": "tf.lite.Interpreter({})",
 }
+_ENDINGS = (f"{os.sep}saved_model.pb",)
 _STRIP = "to strip it nothing of the kind is needed"
 _SOURCES = {KERAS_ZIP: ".keras", KERAS_DIRECTORY: ".keras", HDF5: ".h5", SAVED_MODEL: ""}
 
@@ -80,6 +83,8 @@ def export(
     found = look(source)
     inventory = read(found)
     _check_source(found, inventory)
+    layout = None if to == "tflite" else containers.layout(SAVED_MODEL)
+    check_target(found.file, target, layout, ("",) if layout is None else _ENDINGS, force=force)
     child.check_framework()
     try:
         return _export(found, inventory, target, to, tuple(imports), force, ema, also)
@@ -114,7 +119,6 @@ def _export(
     also: Collection[str],
 ) -> ExportResult:
     layout = None if to == "tflite" else containers.layout(SAVED_MODEL)
-    check_target(found.file, target, layout, _expected(to), force=force)
     before = files(found.path)
     seen = replace.stamps("", before)
     place = os.path.abspath(target)
@@ -125,6 +129,8 @@ def _export(
         built = os.path.join(folder, "result")
         notes = _build(found, small, to, built, job)
         # With its averages for weights the result is another model than the original: what a strip proved is not.
+        if to == "frozen":
+            _check_graphs(built)
         original = small if ema == "apply" else found.path
         proof = _prove(original, built, imports, 0.0 if to == found.kind.replace("-", "_") else _TOLERANCES[to])
         shutil.rmtree(job.folder)
@@ -168,10 +174,6 @@ def _lies_in(target: str, folder: str) -> bool:
     return os.path.commonpath([real, inner]) == real
 
 
-def _expected(to: Form) -> tuple[str, ...]:
-    return ("",) if to == "tflite" else (f"{os.sep}saved_model.pb",)
-
-
 def _stripped(found: Found, job: _Job, ema: Ema, also: Collection[str]) -> str:
     """Return the path of the model in the private folder without its training state: that never matters then."""
     if found.kind == SAVED_MODEL:
@@ -212,6 +214,12 @@ def _prove(original: str, built: str, imports: Sequence[str], tolerance: float) 
     proof = compare_outputs(original, built, imports=imports, tolerance=tolerance)
     if proof.wrong:
         bad = proof.wrong[0]
+        if "Flex delegate" in bad.message and bad.state == "failed":  # not in the interpreters of all versions
+            raise CannotRun(
+                "TFLite has not all of its operations, and this TensorFlow cannot run what needs the Flex delegate, so "
+                "that nothing proves the result",
+                "export it with TensorFlow 2.15, or as saved_model",
+            )
         what = f"{bad.function} under {bad.loader} is {bad.state}" + (f": {bad.message}" if bad.message else "")
         raise ProofFailed(f"the result is another model ({what})", "nothing was written; please report this")
     if not proof.ran and compare_outputs(original, original, imports=imports).ran:
