@@ -16,7 +16,7 @@ from typing import Any
 
 import pytest
 import yaml
-from action_run import COMMIT, ROOT, run
+from action_run import COMMIT, PARENT, ROOT, run
 from conftest import one
 from jsonschema import Draft202012Validator
 
@@ -135,7 +135,8 @@ def test_a_word_that_is_no_choice_is_refused(inputs: dict[str, str], words: list
 
 
 @pytest.mark.parametrize(("text", "found"), [
-    ("", ["same"]), (" , \n", ["same"]), ("tflite", ["tflite"]), ("same, tflite\nfrozen same", ["same", "tflite", "frozen"]),
+    ("", ["same"]), (" , \n", ["same"]), ("tflite", ["tflite"]),
+    ("same, tflite\nfrozen same", ["same", "tflite", "frozen"]),
 ])  # fmt: skip
 def test_words_are_parted_by_lines_blanks_or_commas(
     text: str, found: list[str], monkeypatch: pytest.MonkeyPatch
@@ -282,7 +283,7 @@ def test_exports_are_artifacts_like_any_other(work: Path, monkeypatch: pytest.Mo
 
 
 def test_exports_get_what_the_user_decided(work: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """ema and also reach the export, and the manifest says of it too that its weights are averages."""
+    """Averages and KEYs reach the export, and the manifest says of it too that its weights are averages."""
     asked = exports(monkeypatch, RAN)
     with pytest.raises(UsageError, match="set ema to drop"):
         made("tflite", models="models/mean.keras")
@@ -494,7 +495,7 @@ def test_every_format_says_how_it_is_loaded(work: Path) -> None:
 
 
 def test_the_fan_out_passes_both_on() -> None:
-    """strip-release.yml tells its jobs the formats and the proof, its plan the formats, by the Action's own defaults."""
+    """strip-release.yml tells its jobs the formats and the proof, its plan the formats, by the Action's defaults."""
     flow = yaml.safe_load((ROOT / ".github" / "workflows" / "strip-release.yml").read_text())
     action = yaml.safe_load((ROOT / "action.yml").read_text())
     asked = flow[True]["workflow_call"]["inputs"]
@@ -507,16 +508,6 @@ def test_the_fan_out_passes_both_on() -> None:
     )  # fmt: skip
 
 
-# A process without the right to look into others, as a container's are, that holds a token and starts another one.
-PARENT = """
-import ctypes, os, subprocess, sys
-sys.path.insert(0, sys.argv[1])
-from tfstrip_core import runner
-if sys.argv[2] == "shut":
-    runner.shut()
-code = "import os; print('token' in open(f'/proc/{os.getppid()}/environ').read())"
-print(subprocess.run([sys.executable, "-I", "-c", code], env={}, capture_output=True, text=True).stdout.strip() or "no")
-"""
 _CAPBSET_DROP, _RIGHTS = 24, (19, 21, 38)  # CAP_SYS_PTRACE, CAP_SYS_ADMIN, CAP_PERFMON
 
 
@@ -530,8 +521,8 @@ def test_no_process_that_it_starts_reads_the_token(how: str, seen: str) -> None:
             for right in _RIGHTS:
                 ctypes.CDLL(None).prctl(_CAPBSET_DROP, right, 0, 0, 0)
 
-    command = [sys.executable, "-c", PARENT, str(ROOT), how]
-    environment = {**os.environ, "INPUT_TOKEN": "token"}
+    command = [sys.executable, "-c", PARENT, how]
+    environment = {**os.environ, "INPUT_TOKEN": "token", "PYTHONPATH": str(ROOT)}
     done = subprocess.run(command, env=environment, preexec_fn=drop, capture_output=True, text=True, check=True)
     assert done.stdout.strip() == seen, done.stderr
 
