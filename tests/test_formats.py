@@ -19,6 +19,7 @@ import yaml
 from action_run import COMMIT, PARENT, ROOT, run
 from conftest import one
 from jsonschema import Draft202012Validator
+from saved_made import Made
 
 from tfstrip_core import runner
 from tfstrip_core.errors import CannotRun, ProofFailed, UsageError
@@ -321,6 +322,31 @@ def test_results_are_run_beside_their_originals(work: Path, monkeypatch: pytest.
              "outputs": 0, "bytes": 0, "difference": 0.0},
         ],
     }  # fmt: skip
+
+
+def test_what_running_a_result_does_to_it_is_never_published(work: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A process that writes beside it changes nothing of what was proven, and one that writes to it fails the job."""
+
+    def beside(original: str, result: str) -> Outputs:
+        Path(result, "more.txt").write_text("x")
+        return Outputs((RAN,))
+
+    def into(original: str, result: str) -> Outputs:
+        with open(result, "ab") as file:
+            file.write(b"x")
+        return Outputs((RAN,))
+
+    Made().write(work / "models" / "export")
+    module(monkeypatch, "outputs", beside)
+    made(prove="outputs", models="models/export")
+    with tarfile.open("dist/export.tar.gz") as archive:
+        assert "export/more.txt" not in archive.getnames()
+        assert "export/saved_model.pb" in archive.getnames()
+    shutil.rmtree("dist")
+    module(monkeypatch, "outputs", into)
+    with pytest.raises(UsageError, match="running the result changed it"):
+        made(prove="outputs")
+    assert nothing()
 
 
 @pytest.mark.parametrize("state", ["different", "missing", "failed"])

@@ -314,19 +314,20 @@ def _one(job: Job, alone: str, profile: Profile, prove: proving.Prove) -> tuple[
     sources = files(source)
     seen = replace.stamps("", sources)
     digests = tuple((path, checksums.sha256(path)) for path in sources)
-    built, outputs, not_run = os.path.join(alone, job.inside or job.name), None, ""
+    model, outputs, not_run = os.path.join(alone, job.inside or job.name), None, ""
     if job.to:
-        result, outputs, not_run = exported(source, built, job.to, ema=ema, also=also)
+        result, outputs, not_run = exported(source, model, job.to, ema=ema, also=also)
     else:
-        result = strip(source, built, profile=profile, ema=ema, also=also)
-        if prove == "outputs":
-            outputs, not_run = proving.run(result, built)
-    weights = weights_digest(built) if job.to in ("", "saved_model") else None
-    if job.packed:
-        built = _pack(built, os.path.join(alone, f"packed{SUFFIX}"))
+        result = strip(source, model, profile=profile, ema=ema, also=also)
+    weights = weights_digest(model) if job.to in ("", "saved_model") else None
+    built = _pack(model, os.path.join(alone, f"packed{SUFFIX}")) if job.packed else model
+    size, digest = os.path.getsize(built), checksums.sha256(built)
+    if prove == "outputs" and not job.to:
+        outputs, not_run = proving.run(result, model)
+        if checksums.sha256(built) != digest:
+            raise CannotReplace("running the result changed it", "set prove to bytes, which runs nothing")
     if replace.stamps("", sources) != seen:
         raise CannotReplace("it changed while it was being stripped", "run it again")
-    size, digest = os.path.getsize(built), checksums.sha256(built)
     return built, Artifact(job.name, size, digest, digests, result, weights, (), job.inside, job.to, outputs, not_run)
 
 
