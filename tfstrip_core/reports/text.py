@@ -234,7 +234,7 @@ def export_notices(result: ExportResult) -> Iterator[str]:
         if call.state == "skipped":
             yield f"{target}: not run: {printable(call.function)} under {call.loader}: {printable(call.message)}"
     if not result.proof.ran:
-        yield f"{target}: not proven: the original could not be run, so nothing says that the result gives the same"
+        yield f"{target}: not proven: nothing that the original gives could be compared, so see for yourself"
     for note in result.notes:
         yield f"{target}: {printable(note)}"
 
