@@ -86,6 +86,12 @@ def _parser() -> argparse.ArgumentParser:
         "--also", action="append", default=[], metavar="KEY", help="this may be gone too; the KEY is inspect's"
     )
 
+    verify.add_argument("--outputs", action="store_true", help="run both too, on the same inputs (needs TensorFlow)")
+    verify.add_argument("--inputs", default="", metavar="FILE.npz", help="run them on these arrays, by input name")
+    verify.add_argument(
+        "--import", dest="imports", action="append", default=[], metavar="MODULE", help="has the code of custom classes"
+    )
+
     plan = add("plan", _plan, "Divide models among the jobs of a workflow's matrix; exit 2 for what they would refuse.")
     plan.add_argument("paths", nargs="+", metavar="PATH")
     plan.add_argument("--jobs", type=int, metavar="N", help="at most so many; one a model by default")
@@ -123,7 +129,17 @@ def _named(words: Sequence[str]) -> tuple[list[str], bool]:
     for word in rest:
         if word == "--":
             paths += rest
-        elif word in ("-o", "--ema", "--also", "--profile", "--drop-function", "--output-format", "--jobs"):
+        elif word in (
+            "-o",
+            "--ema",
+            "--also",
+            "--profile",
+            "--drop-function",
+            "--output-format",
+            "--jobs",
+            "--inputs",
+            "--import",
+        ):
             json = (next(rest, "") == "json" and word == "--output-format") or json
         elif word.startswith("-") and word != "-":
             json = json or word in ("--json", "--output-format=json")
@@ -234,7 +250,14 @@ def _verify(arguments: argparse.Namespace) -> int:
 
     paths = (arguments.original, arguments.stripped)
     try:
-        result = verify(*paths, ema=arguments.ema, also=arguments.also)
+        result = verify(
+            *paths,
+            ema=arguments.ema,
+            also=arguments.also,
+            outputs=arguments.outputs,
+            inputs=arguments.inputs,
+            imports=arguments.imports,
+        )
     except TfstripError as error:
         known = [_known(path) for path in paths]
         bad = next((inventory for inventory in known if inventory.message), known[0])
@@ -246,10 +269,13 @@ def _verify(arguments: argparse.Namespace) -> int:
     for note in result.notes:
         say(note)
     if arguments.json:
-        _print_document("verify", document.compared(result), equal=result.equal, differences=list(result.differences))
+        _print_document("verify", document.compared(result), **document.verdict(result))
     else:
         for line in text.verify_lines(result):
             print(line)
+    if result.undecided and result.outputs:
+        say(f"{printable(arguments.original)}: nothing could be run: {printable(result.outputs.why_not)}")
+        return FAILED
     return 0 if result.equal else FOUND
 
 

@@ -9,7 +9,7 @@ from collections.abc import Iterator, Sequence
 
 from tfstrip_core import rules
 from tfstrip_core.errors import printable
-from tfstrip_core.inventory import Comparison, Finding, Inventory, Plan, StripResult
+from tfstrip_core.inventory import Comparison, Finding, Inventory, Outputs, Plan, StripResult
 from tfstrip_core.plan import ema_ways, leaves_a_weight
 from tfstrip_core.rules import RULES
 
@@ -238,10 +238,25 @@ def share(name: str, inventories: Sequence[Inventory]) -> Iterator[str]:
 def verify_lines(result: Comparison) -> Iterator[str]:
     """Yield whether two models are equal, and every difference."""
     paths = f"{shown(result.original.path)}, {printable(result.stripped.path)}"
-    if result.equal:
+    if not result.differences and result.original.format == result.stripped.format:
         yield f"{paths}: equal, {result.proof.kept_tensors} tensors, {size(result.proof.kept_bytes)} compared"
     for difference in result.differences:
         yield f"{paths}: {difference}"
+    if result.outputs is not None:
+        for line in ran(result.outputs):
+            yield f"{paths}: {line}"
+
+
+def ran(outputs: Outputs) -> Iterator[str]:
+    """Yield what came of each call of two models that were run."""
+    for call in outputs.calls:
+        what = " ".join(printable(word) for word in (call.loader, call.function) if word) or "run"
+        said = f"{what}: {call.state}"
+        if call.state in ("equal", "close", "different") and call.outputs:
+            said += f", {call.outputs} output{'' if call.outputs == 1 else 's'}, {size(call.bytes)}"
+        if call.state == "close":
+            said += f", at most {call.difference:.3g} apart"
+        yield f"{said}: {printable(call.message)}" if call.message else said
 
 
 def replaced(old: Sequence[str], known: Sequence[str], new: Sequence[str]) -> Iterator[str]:

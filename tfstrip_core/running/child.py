@@ -12,6 +12,7 @@ import signal
 import subprocess
 import sys
 import tempfile
+import time
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
@@ -24,6 +25,7 @@ from tfstrip_core.errors import CannotRun, Unreadable, UsageError, printable
 REQUEST, REPLY, LOG = "request.json", "reply.json", "log"
 _MAX_REPLY = 64 << 20
 _MAX_LOG = 4096  # of what a process said last
+_MAX_FILE = 4 << 30  # of what a process writes: outputs, the log
 _STEP = 0.1  # seconds between two looks at whether the user wants to stop
 # All that a process learns of its surroundings. What a framework or a loader needs is here, nothing else is asked for.
 _KEPT = (
@@ -82,7 +84,8 @@ def ask(task: str, request: Mapping[str, Any], folder: str, limits: Limits | Non
         with suppress(FileNotFoundError):
             os.unlink(os.path.join(folder, name))
     with open(os.path.join(folder, REQUEST), "w", encoding="utf-8") as file:
-        json.dump({"task": task, "memory": limits.memory, "parent": os.getpid(), "request": dict(request)}, file)
+        asked = {"task": task, "memory": limits.memory, "file": _MAX_FILE, "parent": os.getpid()}
+        json.dump(asked | {"request": dict(request)}, file)
     code = _wait(folder, limits.seconds)
     said = _reply(folder)
     if said is None:
@@ -117,14 +120,13 @@ def _wait(folder: str, seconds: float) -> int:
             start_new_session=True,
         )
         try:
-            left = seconds
+            end = time.monotonic() + seconds
             while True:
                 try:
-                    return process.wait(min(_STEP, max(left, 0.001)))
+                    return process.wait(min(_STEP, max(end - time.monotonic(), 0.001)))
                 except subprocess.TimeoutExpired:
                     signals.obey()
-                    left -= _STEP
-                    if left <= 0:
+                    if time.monotonic() >= end:
                         raise CannotRun(f"it ran longer than {seconds:g} seconds", "try a smaller input") from None
         finally:
             with suppress(OSError):
