@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
+from dataclasses import replace
 from typing import Any
 
 from tfstrip_core.running.functions import Function, Given
@@ -18,14 +19,24 @@ _RANDOM_SEED = 11
 
 def objects(request: Mapping[str, Any]) -> Iterator[Function]:
     """Yield the signatures of a SavedModel as tf.saved_model.load restores them, then its other functions."""
-    import tensorflow as tf
-
     for tags in _tag_sets(request["path"]):
-        loaded = tf.saved_model.load(request["path"], tags)
+        loaded = _loaded(request["path"], tags)
         for name, function in sorted(loaded.signatures.items()):
             yield Function(_named(tags, name), *_restored(function))
         if tags == ["serve"]:
             yield from _others(loaded)
+
+
+def _loaded(path: str, tags: list[str]) -> Any:
+    """Load a SavedModel as an object; Keras 2 says how to restore what it wrote once it is imported itself."""
+    import tensorflow as tf
+
+    try:
+        return tf.saved_model.load(path, tags)
+    except AttributeError:
+        if not str(getattr(tf.keras, "__version__", "2.")).startswith("2."):
+            raise
+        return tf.saved_model.load(path, tags)
 
 
 def _tag_sets(path: str) -> list[list[str]]:
@@ -78,6 +89,7 @@ def _others(loaded: Any) -> Iterator[Function]:
     """Yield the functions that are attributes of the loaded objects, near the root."""
     seen = {id(loaded)}
     queue = [("", loaded, 0)]
+    names: dict[str, int] = {}
     while queue:
         path, thing, depth = queue.pop(0)
         for name, child in sorted(vars(thing).items()):
@@ -87,7 +99,9 @@ def _others(loaded: Any) -> Iterator[Function]:
             if hasattr(child, "concrete_functions"):
                 seen.add(id(child))
                 for concrete in child.concrete_functions:
-                    yield _other(where, child, concrete, loaded)
+                    found = _other(where, child, concrete, loaded)
+                    names[found.name] = count = names.get(found.name, 0) + 1
+                    yield replace(found, name=f"{found.name} #{count}") if count > 1 else found
             elif depth < _DEEP and type(child).__module__.startswith("tensorflow.python.saved_model.load"):
                 seen.add(id(child))
                 queue.append((where, child, depth + 1))
