@@ -8,12 +8,21 @@ import json
 import os
 import sys
 import traceback
-from typing import Any
 
 from tfstrip_core.errors import TfstripError, UsageError
 from tfstrip_core.running.child import REPLY, REQUEST
 
 _PR_SET_PDEATHSIG, _SIGKILL = 1, 9
+# How lines begin with which TensorFlow opens what it has to say.
+_EMPTY = (
+    "Graph execution error",
+    "Detected at node",
+    "<stack traces",
+    "  File ",
+    "    ",
+    "Node: ",
+    "Exception encountered",
+)
 
 
 def main(folder: str) -> None:
@@ -40,7 +49,7 @@ def main(folder: str) -> None:
 
 def first_line(error: BaseException) -> str:
     """Return what kind of error this is and the first line of what it says, which frameworks follow with pages."""
-    lines: list[Any] = [line for line in str(error).splitlines() if line.strip()]
+    lines = [line for line in str(error).splitlines() if line.strip() and not line.startswith(_EMPTY)]
     return f"{type(error).__name__}: {lines[0].strip()[:300]}" if lines else type(error).__name__
 
 
