@@ -19,7 +19,7 @@ import tfstrip_core
 from tfstrip_core.inventory import ExportResult, Form
 from tfstrip_core.verbs import export as verb
 
-pytestmark = pytest.mark.keras
+pytestmark = [pytest.mark.keras, pytest.mark.filterwarnings("ignore")]  # of the frameworks
 
 tf = pytest.importorskip("tensorflow")
 KERAS = keras_run.major()
@@ -220,7 +220,7 @@ FROM_SAVED: list[tuple[str, str, Form]] = [
 
 @pytest.mark.parametrize(("writer", "scenario", "to"), FROM_SAVED)
 def test_a_saved_model_takes_another_form(writer: str, scenario: str, to: Form, stored: Models, tmp_path: Path) -> None:
-    """Of TensorFlow 1.15 to 2.12, with optimizers, tables in files and in the graph: every signature runs and agrees."""
+    """Of TensorFlow 1.15 to 2.12, with optimizers, tables in files and in the graph: what runs agrees."""
     target = tmp_path / "target"
     result = made(str(stored.stored(writer, scenario).directory), target, to)
     assert result.proof.proven

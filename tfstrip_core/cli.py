@@ -86,6 +86,12 @@ def _parser() -> argparse.ArgumentParser:
         "--also", action="append", default=[], metavar="KEY", help="this may be gone too; the KEY is inspect's"
     )
 
+    verify.add_argument("--outputs", action="store_true", help="run both too, on the same inputs (needs TensorFlow)")
+    verify.add_argument("--inputs", default="", metavar="FILE.npz", help="run them on these arrays, by input name")
+    verify.add_argument(
+        "--import", dest="imports", action="append", default=[], metavar="MODULE", help="has the code of custom classes"
+    )
+
     export = add("export", _export, "Write a model in another form; run beside the original first (needs TensorFlow).")
     export.add_argument("source", metavar="SOURCE")
     export.add_argument("-o", dest="target", metavar="TARGET", required=True, help="the directory or .tflite to write")
@@ -145,6 +151,7 @@ def _named(words: Sequence[str]) -> tuple[list[str], bool]:
             "--output-format",
             "--jobs",
             "--to",
+            "--inputs",
             "--import",
         ):
             json = (next(rest, "") == "json" and word == "--output-format") or json
@@ -289,7 +296,14 @@ def _verify(arguments: argparse.Namespace) -> int:
 
     paths = (arguments.original, arguments.stripped)
     try:
-        result = verify(*paths, ema=arguments.ema, also=arguments.also)
+        result = verify(
+            *paths,
+            ema=arguments.ema,
+            also=arguments.also,
+            outputs=arguments.outputs,
+            inputs=arguments.inputs,
+            imports=arguments.imports,
+        )
     except TfstripError as error:
         known = [_known(path) for path in paths]
         bad = next((inventory for inventory in known if inventory.message), known[0])
@@ -301,10 +315,13 @@ def _verify(arguments: argparse.Namespace) -> int:
     for note in result.notes:
         say(note)
     if arguments.json:
-        _print_document("verify", document.compared(result), equal=result.equal, differences=list(result.differences))
+        _print_document("verify", document.compared(result), **document.verdict(result))
     else:
         for line in text.verify_lines(result):
             print(line)
+    if result.undecided and result.outputs:
+        say(f"{printable(arguments.original)}: nothing could be run: {printable(result.outputs.why_not)}")
+        return FAILED
     return 0 if result.equal else FOUND
 
 

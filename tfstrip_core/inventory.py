@@ -216,6 +216,11 @@ class Outputs:
         return tuple(call for call in self.calls if call.state in ("different", "missing", "failed"))
 
     @property
+    def why_not(self) -> str:
+        """Why nothing ran: what the first call says."""
+        return next((call.message for call in self.calls if call.message), "the original has nothing to run")
+
+    @property
     def proven(self) -> bool:
         """Whether something ran, and all that the original can do gave the same in the result."""
         return bool(self.ran) and not self.wrong
@@ -242,18 +247,30 @@ class ExportResult:
 
 @dataclass(frozen=True, slots=True)
 class Comparison:
-    """A finished verify: `differences` is empty exactly when the two models are equal in DESIGN's sense."""
+    """A finished verify: `differences` is empty exactly when the bytes are equal in DESIGN's sense.
+
+    Of two formats bytes are not compared where both were run. `outputs` is None where that was not asked for.
+    """
 
     original: Inventory
     stripped: Inventory
     differences: tuple[str, ...]
     notes: tuple[str, ...]
     proof: Proof
+    outputs: Outputs | None = None
 
     @property
     def equal(self) -> bool:
-        """Whether every kept tensor has the original's bytes and everything gone was removable."""
-        return not self.differences
+        """Whether every kept tensor has the original's bytes, everything gone was removable, and runs showed the same.
+
+        Where they were asked for and nothing could be run, the two are not shown to be equal.
+        """
+        return not self.differences and (self.outputs is None or self.outputs.proven)
+
+    @property
+    def undecided(self) -> bool:
+        """Whether nothing speaks against the two, but nothing that was to be run could be."""
+        return not self.differences and self.outputs is not None and not (self.outputs.ran or self.outputs.wrong)
 
 
 @dataclass(frozen=True, slots=True)

@@ -4,10 +4,9 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterable
-from dataclasses import asdict
 from typing import Any
 
-from tfstrip_core.inventory import Comparison, ExportResult, Inventory, StripResult
+from tfstrip_core.inventory import Comparison, ExportResult, Inventory, Outputs, StripResult
 from tfstrip_core.rules import RULES
 
 SCHEMA = "tfstrip/1"
@@ -94,8 +93,7 @@ def exported(result: ExportResult) -> dict[str, Any]:
         "bytes_before": result.bytes_before,
         "bytes_after": result.bytes_after,
         "load": result.load,
-        "outputs": [asdict(call) for call in result.proof.calls],
-        "tolerance": result.proof.tolerance,
+        **ran(result.proof),
         "notes": list(result.notes),
     }
 
@@ -118,5 +116,30 @@ def not_exported(inventory: Inventory, source: str, target: str, to: str, messag
 
 def compared(result: Comparison) -> list[dict[str, Any]]:
     """Return the entries of a finished verify; what was found is about the pair, so both carry it."""
-    verdict = {"equal": result.equal, "differences": list(result.differences)}
-    return [model(inventory) | verdict for inventory in (result.original, result.stripped)]
+    said = {"equal": result.equal, "differences": list(result.differences)}
+    return [model(inventory) | said for inventory in (result.original, result.stripped)]
+
+
+def verdict(result: Comparison) -> dict[str, Any]:
+    """Return what a finished verify says of the pair: with what ran, where that was asked for."""
+    said = {"equal": result.equal, "differences": list(result.differences)}
+    return said if result.outputs is None else {**said, **ran(result.outputs)}
+
+
+def ran(outputs: Outputs) -> dict[str, Any]:
+    """Return what came of running two models: each call, and the tolerance; an infinite difference is null."""
+    return {
+        "tolerance": outputs.tolerance,
+        "outputs": [
+            {
+                "loader": call.loader,
+                "function": call.function,
+                "state": call.state,
+                "message": call.message,
+                "outputs": call.outputs,
+                "bytes": call.bytes,
+                "difference": call.difference if call.difference < float("inf") else None,
+            }
+            for call in outputs.calls
+        ],
+    }

@@ -9,7 +9,7 @@ from collections.abc import Iterator, Sequence
 
 from tfstrip_core import rules
 from tfstrip_core.errors import printable
-from tfstrip_core.inventory import Call, Comparison, ExportResult, Finding, Inventory, Plan, StripResult
+from tfstrip_core.inventory import Comparison, ExportResult, Finding, Inventory, Outputs, Plan, StripResult
 from tfstrip_core.plan import ema_ways, leaves_a_weight
 from tfstrip_core.rules import RULES
 
@@ -220,30 +220,20 @@ def strip_notices(result: StripResult) -> Iterator[str]:
 
 
 def export_lines(result: ExportResult) -> Iterator[str]:
-    """Yield what an export did: sizes, what ran in original and result, and how to load it."""
+    """Yield what an export did: sizes, what came of each call of original and result, and how to load the result."""
     yield f"{shown(result.target)}: {result.bytes_before:,} -> {size(result.bytes_after)}"
-    for call in result.proof.ran:
-        yield f"  {_ran(call, result.proof.tolerance)}"
+    for line in ran(result.proof):
+        yield f"  {line}"
     yield f"  load: {printable(result.load)}"
 
 
 def export_notices(result: ExportResult) -> Iterator[str]:
-    """Yield what the user should know of an export's result, first that it was not run where it was not."""
+    """Yield what the user should know of an export's result, first that nothing proves it where that is so."""
     target = shown(result.target)
-    for call in result.proof.calls:
-        if call.state == "skipped":
-            yield f"{target}: not run: {printable(call.function)} under {call.loader}: {printable(call.message)}"
     if not result.proof.ran:
-        yield f"{target}: not proven: the original could not be run, so nothing says that the result gives the same"
+        yield f"{target}: not proven: nothing that the original gives could be compared, so see for yourself"
     for note in result.notes:
         yield f"{target}: {printable(note)}"
-
-
-def _ran(call: Call, tolerance: float) -> str:
-    what = f"{printable(call.function)} under {call.loader}: {call.state}"
-    counted = f"{call.outputs} output{'' if call.outputs == 1 else 's'}, {size(call.bytes)}"
-    far = f", {call.difference:.2g} apart at most where {tolerance:g} is allowed" if call.state == "close" else ""
-    return f"{what}, {counted}{far}"
 
 
 def attached(uploaded: Sequence[str], skipped: Sequence[str]) -> Iterator[str]:
@@ -265,10 +255,25 @@ def share(name: str, inventories: Sequence[Inventory]) -> Iterator[str]:
 def verify_lines(result: Comparison) -> Iterator[str]:
     """Yield whether two models are equal, and every difference."""
     paths = f"{shown(result.original.path)}, {printable(result.stripped.path)}"
-    if result.equal:
+    if not result.differences and result.original.format == result.stripped.format:
         yield f"{paths}: equal, {result.proof.kept_tensors} tensors, {size(result.proof.kept_bytes)} compared"
     for difference in result.differences:
         yield f"{paths}: {difference}"
+    if result.outputs is not None:
+        for line in ran(result.outputs):
+            yield f"{paths}: {line}"
+
+
+def ran(outputs: Outputs) -> Iterator[str]:
+    """Yield what came of each call of two models that were run."""
+    for call in outputs.calls:
+        what = " ".join(printable(word) for word in (call.loader, call.function) if word) or "run"
+        said = f"{what}: {call.state}"
+        if call.state in ("equal", "close", "different") and call.outputs:
+            said += f", {call.outputs} output{'' if call.outputs == 1 else 's'}, {size(call.bytes)}"
+        if call.state == "close":
+            said += f", at most {call.difference:.3g} apart"
+        yield f"{said}: {printable(call.message)}" if call.message else said
 
 
 def replaced(old: Sequence[str], known: Sequence[str], new: Sequence[str]) -> Iterator[str]:

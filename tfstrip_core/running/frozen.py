@@ -110,6 +110,8 @@ def _constants(source: str, meta: Any) -> Any:
             frozen = v1.graph_util.convert_variables_to_constants(session, asked, sorted(kept))
         except Exception as error:
             raise CannotRun(f"TensorFlow cannot freeze it ({first_line(error)})", "export it as saved_model") from error
+    for node in _nodes(frozen):
+        node.attr.pop("_output_shapes", None)  # which were those of handles
     for node in frozen.node:
         node.attr.pop("_class", None)  # places of nodes that may be gone
     for function in frozen.library.function:
@@ -204,7 +206,7 @@ def _drop_assigns(graph: Any, initial: Iterable[str]) -> None:
         seen |= {_node(name) for name in kept}
 
 
-def _every(graph: Any) -> Iterator[Any]:
+def _nodes(graph: Any) -> Iterator[Any]:
     yield from graph.node
     for function in graph.library.function:
         yield from function.node_def
@@ -212,7 +214,7 @@ def _every(graph: Any) -> Iterator[Any]:
 
 def _check(graph: Any) -> None:
     """Raise CannotRun for what is no constant: a variable that is left, or a table that is changed or was restored."""
-    for node in _every(graph):
+    for node in _nodes(graph):
         if node.op in _STATE:
             raise CannotRun(
                 f"it changes variables when it runs (the operation {node.op}), which constants cannot",
@@ -263,7 +265,7 @@ def _write_graphs(target: str, meta: Any) -> Iterator[str]:
         name = GRAPH if key == _DEFAULT or len(meta.signature_def) == 1 else GRAPH.replace(".", f".{key}.")
         ends = set(map(_node, _ends(meta.signature_def[key])))
         graph, initial = _part(meta, ends), sorted(_initial(meta))
-        if initial and any(node.op in _TABLES for node in _every(graph)):
+        if initial and any(node.op in _TABLES for node in _nodes(graph)):
             graph = _part(meta, ends.union(initial))
             yield f"in {name} the tables are empty until the operation {initial[0]} has run"
         _write(os.path.join(target, name), graph)

@@ -12,6 +12,7 @@ from typing import Any
 from tfstrip_core.codecs import jsontext
 from tfstrip_core.containers.keras import keras_config
 from tfstrip_core.errors import CannotRun, UsageError
+from tfstrip_core.running import tensors
 from tfstrip_core.running.functions import Function, Given
 from tfstrip_core.running.inputs import Want
 
@@ -27,13 +28,11 @@ def whole(request: Mapping[str, Any]) -> Iterator[Function]:
     def run(given: Given) -> dict[str, Any]:
         import tensorflow as tf
 
-        tensors = [_tensor(given[want.name], want.dtype) for want in wants]
-        found = model(tf.nest.pack_sequence_as(structure, tensors), training=False)
+        specs = tf.nest.flatten(structure)
+        made = [tensors.tensor(given[w.name], w.dtype, spec) for w, spec in zip(wants, specs, strict=True)]
+        found = model(tf.nest.pack_sequence_as(structure, made), training=False)
         flat = tf.nest.flatten(found, expand_composites=True)
-        return {
-            name: one.numpy() if hasattr(one, "numpy") else one
-            for name, one in zip(_names(model, found, len(flat)), flat, strict=True)
-        }
+        return {name: tensors.array(one) for name, one in zip(_names(model, found, len(flat)), flat, strict=True)}
 
     yield Function(CALL, wants, run, unknown=unknown)
 
@@ -151,31 +150,18 @@ def _takes(model: Any, given: Any) -> tuple[tuple[Want, ...], Any, str]:
             structure = structure[0]
     if structure is not None:
         flat = tf.nest.flatten(structure)
-        return tuple(_want(one, number) for number, one in enumerate(flat)), structure, ""
+        names = [str(getattr(one, "name", "") or f"input_{number}") for number, one in enumerate(flat)]
+        wants = tuple(tensors.want(n.partition(":")[0], one) for n, one in zip(names, flat, strict=True))
+        return wants, structure, ""
     built = (model.get_build_config() or {}).get("input_shape") if hasattr(model, "get_build_config") else None
     if given:
         wants = tuple(Want(one["name"], one["dtype"], None) for one in given)
         by_order = all(one.name.startswith("arr_") for one in wants)
-        names: Any = {want.name: want.name for want in wants}
-        return wants, (wants[0].name if len(wants) == 1 else [*names]) if by_order else names, ""
+        by_name: Any = {want.name: want.name for want in wants}
+        return wants, (wants[0].name if len(wants) == 1 else [*by_name]) if by_order else by_name, ""
     if isinstance(built, (list, tuple)) and built and all(size is None or isinstance(size, int) for size in built):
         return (Want("inputs", "float32", (None, *built[1:])),), 0, ""
     return (), (), _UNKNOWN
-
-
-def _want(tensor: Any, number: int) -> Want:
-    import tensorflow as tf
-
-    name = str(getattr(tensor, "name", "") or f"input_{number}").partition(":")[0]
-    return Want(name, tf.as_dtype(tensor.dtype).base_dtype.name, tuple(tensor.shape))
-
-
-def _tensor(array: Any, dtype: str) -> Any:
-    import tensorflow as tf
-
-    if dtype == "string":
-        return tf.constant(array.tolist(), tf.string, shape=array.shape)
-    return tf.constant(array, dtype)
 
 
 def _names(model: Any, found: Any, count: int) -> list[str]:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-import stat
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any, BinaryIO
@@ -48,20 +47,21 @@ def ask(request: Mapping[str, Any], folder: str, limits: child.Limits | None) ->
     os.mkdir(folder, 0o700)
     said = child.ask("models", request, folder, limits).get("calls")
     path = os.path.join(folder, values.NAME)
-    try:
-        file = os.fdopen(os.open(path, os.O_RDONLY | getattr(os, "O_NOFOLLOW", 0) | getattr(os, "O_BINARY", 0)), "rb")
-    except OSError:
-        raise _nonsense() from None
-    told = os.fstat(file.fileno())
-    if not stat.S_ISREG(told.st_mode) or not isinstance(said, list) or len(said) > _MAX_CALLS:
-        file.close()
+    file = child.opened(path)
+    if file is None:
         raise _nonsense()
     os.unlink(path)  # what runs next finds nothing of it
     try:
-        return Answer(tuple(_ran(one, told.st_size) for one in said), file)
+        return Answer(_calls(said, os.fstat(file.fileno()).st_size), file)
     except BaseException:
         file.close()
         raise
+
+
+def _calls(said: Any, size: int) -> tuple[Ran, ...]:
+    if not isinstance(said, list) or len(said) > _MAX_CALLS:
+        raise _nonsense()
+    return tuple(_ran(one, size) for one in said)
 
 
 def _ran(said: Any, size: int) -> Ran:

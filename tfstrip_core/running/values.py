@@ -140,10 +140,11 @@ def same(left: BinaryIO, one: Value, right: BinaryIO, other: Value) -> bool:
     """Return whether two tensors of one size have the same bytes."""
     at = 0
     while at < one.bytes:
-        left.seek(one.at + at)
-        right.seek(other.at + at)
         count = min(_BLOCK, one.bytes - at)
-        if left.read(count) != right.read(count):
+        left.seek(one.at + at)
+        block = left.read(count)
+        right.seek(other.at + at)  # it may be the same file
+        if len(block) < count or block != right.read(count):
             return False
         at += count
     return True

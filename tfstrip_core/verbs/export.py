@@ -210,7 +210,7 @@ def _build(found: Found, small: str, to: Form, built: str, job: _Job) -> list[st
 
 
 def _prove(original: str, built: str, imports: Sequence[str], tolerance: float) -> Outputs:
-    """Return what ran in both, which is nothing where the original cannot be run; raise ProofFailed otherwise."""
+    """Return what ran in both: nothing where the original cannot be run, or draws random numbers; or raise why not."""
     proof = compare_outputs(original, built, imports=imports, tolerance=tolerance)
     if proof.wrong:
         bad = proof.wrong[0]
@@ -222,7 +222,9 @@ def _prove(original: str, built: str, imports: Sequence[str], tolerance: float) 
             )
         what = f"{bad.function} under {bad.loader} is {bad.state}" + (f": {bad.message}" if bad.message else "")
         raise ProofFailed(f"the result is another model ({what})", "nothing was written; please report this")
-    if not proof.ran and compare_outputs(original, original, imports=imports).ran:
+    # What draws random numbers ran, and no two runs of it can be compared: that is told.
+    drawn = any(call.outputs for call in proof.calls)
+    if not proof.ran and not drawn and compare_outputs(original, original, imports=imports).ran:
         why = next((call.message for call in proof.calls), "nothing was compared")
         raise ProofFailed(f"the original runs, and the result cannot be run beside it ({why})", "nothing was written")
     return proof
