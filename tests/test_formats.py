@@ -370,18 +370,34 @@ def test_a_difference_that_is_no_number_is_wrong(difference: float) -> None:
 
 def test_what_cannot_be_run_is_published_and_said_to_be_so(work: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """The manifest and the summary say why nothing ran, and never that it did; one notice a model."""
-    compared(monkeypatch, error=CannotRun("it holds weights and no graph", "no way"))
-    exports(monkeypatch, replace(SKIPPED, message="its code is absent"))
-    items = made("same", "tflite", prove="outputs")
+    calls = {"models/a.keras": [], "models/b.h5": [replace(SKIPPED, message="its code is absent"), SKIPPED]}
+
+    def compare(original: str, result: str) -> Outputs:
+        if not calls[original]:
+            raise CannotRun("it holds weights and no graph", "no way")
+        return Outputs(tuple(calls[original]))
+
+    module(monkeypatch, "outputs", compare)
+    os.remove("models/mean.keras")
+    items = made(prove="outputs", models="models")
     said = [entry["proof"]["outputs"] for entry in written()]
     assert said[0] == {"tolerance": 0.0, "not_run": "it holds weights and no graph", "calls": []}
-    assert (said[1]["not_run"], said[1]["calls"][0]["state"]) == ("its code is absent", "skipped")
+    assert (said[1]["not_run"], len(said[1]["calls"])) == ("its code is absent", 2)
     told = summary.published(items)
     assert told.count("| not run |") == 2
     assert "with the same results: 0 of 2" in told
     assert notes.table(items).count("| not run |") == 2
-    (notice,) = github.not_run(proving.not_run(items))
-    assert notice.startswith("::notice file=models/a.keras,title=tfstrip not run::not proven by running it")
+    first, second = github.not_run(proving.not_run(items))
+    assert first.startswith("::notice file=models/a.keras,title=tfstrip not run::not proven by running it")
+    assert "its code is absent" in second
+
+
+def test_an_export_that_nothing_proves_is_not_published(work: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """It has no bytes to compare: what could not be run stops the job, with the reason and the way out."""
+    exports(monkeypatch, replace(SKIPPED, message="it draws random numbers"))
+    with pytest.raises(UsageError, match=r"models/a\.keras: nothing proves its export as tflite.*random.*leave that"):
+        made("same", "tflite")
+    assert nothing()
 
 
 def test_averages_are_not_compared_with_what_they_replaced(work: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -478,6 +494,8 @@ def test_a_manifest_with_a_proof_that_would_not_be_published_is_none(
         *(outputs(calls=[call | {"difference": value}]) for value in (math.inf, math.nan, -0.1, 0, True, "0")),
         *(outputs(calls=[call | {key: value}]) for key in ("outputs", "bytes") for value in (1.0, -1, None)),
     ]  # fmt: skip
+    skipped = {"tolerance": 1e-4, "not_run": "x", "calls": [call | {"state": "skipped"}]}
+    bad.append({"proof": proof | {"outputs": skipped}})
     assert [changes for changes in bad if reads(entry_with(**changes))] == []
 
 

@@ -316,7 +316,7 @@ def _one(job: Job, alone: str, profile: Profile, prove: proving.Prove) -> tuple[
     digests = tuple((path, checksums.sha256(path)) for path in sources)
     model, outputs, not_run = os.path.join(alone, job.inside or job.name), None, ""
     if job.to:
-        result, outputs, not_run = exported(source, model, job.to, ema=ema, also=also)
+        result, outputs = exported(source, model, job.to, ema=ema, also=also)
     else:
         result = strip(source, model, profile=profile, ema=ema, also=also)
     weights = weights_digest(model) if job.to in ("", "saved_model") else None

@@ -6,7 +6,7 @@ import importlib
 import os
 from collections.abc import Collection, Sequence
 
-from tfstrip_core.errors import UsageError, printable
+from tfstrip_core.errors import CannotRun, UsageError, printable
 from tfstrip_core.inventory import Inventory, Outputs, Proof, StripResult
 from tfstrip_core.plan import Ema
 from tfstrip_core.release import proving
@@ -41,10 +41,11 @@ def title(name: str, to: str, *, folder: bool) -> str:
 
 def exported(
     source: str, built: str, to: str, *, ema: Ema = "", also: Collection[str] = ()
-) -> tuple[StripResult, Outputs, str]:
-    """Export the model at `source`, stripped, to `built`; return what came of it and what ran, as proving.run does.
+) -> tuple[StripResult, Outputs]:
+    """Export the model at `source`, stripped, to `built`; return what came of it and what ran.
 
-    Nothing of the result is compared byte by byte, so that its proof counts nothing. Raises what export raises.
+    Nothing of the result is compared byte by byte, so that what ran is its only proof: raises CannotRun where nothing
+    did, and what export raises.
     """
     done = importlib.import_module("tfstrip_core.verbs.export").export(source, built, to, ema=ema, also=also)
     inventory = settled(source, also)
@@ -62,4 +63,9 @@ def exported(
         averaged=averaged,
         notes=done.notes,
     )
-    return result, *proving.settled(done.proof)
+    outputs, not_run = proving.settled(done.proof)
+    if not_run:
+        raise CannotRun(
+            f"nothing proves its export as {to}, for it could not be run: {not_run}", "leave that format out"
+        )
+    return result, outputs

@@ -135,7 +135,7 @@ def _artifact(entry: Mapping[str, Any]) -> Artifact:
     source, proof = _get(entry, "source", str), _get(entry, "proof", dict)
     to = FORMATS[FORMATS.index(_get(entry, "form", str))]
     outputs, not_run = _outputs(_get(proof, "outputs", dict)) if "outputs" in proof else (None, "")
-    if to != SAME and outputs is None:
+    if to != SAME and (outputs is None or not_run):  # it is an export's only proof
         raise ValueError(to)
     inventory = Inventory(
         source,
