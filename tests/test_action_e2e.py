@@ -236,16 +236,18 @@ def python(code: str, *words: str, folder: Path) -> str:
     return done.stdout
 
 
+def in_formats(words: str) -> str:
+    """The README's workflow for .keras files alone, published in these formats."""
+    workflow = readme("release workflow").replace("            models/**/*.h5\n", "")
+    return workflow.replace("          models: |", f"          formats: {words}\n          models: |")
+
+
 def test_a_release_in_three_formats(act: Act, hub: GitHub, tmp_path: Path) -> None:
     """Proven by running, as is the default: published, valid by the schema, and each is loaded as the manifest says."""
     if not E2E:
         pytest.importorskip("keras", minversion="3")
     (act.repository / "models" / "deep" / "b.h5").unlink()
-    workflow = readme("release workflow").replace("            models/**/*.h5\n", "")
-    workflow = workflow.replace(
-        "        with:\n          models", "        with:\n          formats: FORMATS\n          models"
-    )
-    code, log = act(workflow.replace("FORMATS", "same saved_model, tflite"), "push", {"ref": "refs/tags/v1"})
+    code, log = act(in_formats("same saved_model, tflite"), "push", {"ref": "refs/tags/v1"})
     assert code == 0, log
     held = fetched(hub)
     assert set(held) == {"a.keras", "a.saved_model.tar.gz", "a.tflite", "manifest.json", "SHA256SUMS"}
@@ -283,11 +285,10 @@ def test_a_model_that_another_format_changes_is_not_published(act: Act, hub: Git
     """Its TFLite form gives other numbers: the job is red and says so, and GitHub was not written to."""
     if not E2E:
         pytest.importorskip("keras", minversion="3")
+    for name in ("a.keras", "deep/b.h5"):
+        (act.repository / "models" / name).unlink()
     python(NOISE, str(act.repository / "models" / "noise.keras"), folder=tmp_path)
-    workflow = readme("release workflow").replace(
-        "          models: |", "          formats: same tflite\n          models: |"
-    )
-    code, log = act(workflow, "push", {"ref": "refs/tags/v1"})
+    code, log = act(in_formats("same tflite"), "push", {"ref": "refs/tags/v1"})
     assert code != 0
     assert "models/noise.keras: the result is another model" in log
     assert hub.releases == []

@@ -24,7 +24,7 @@ MODEL = one("keras3.15.1", "sequential.keras")
 # Models that cannot be run, and a word of the reason that is told.
 NOT_RUN = {
     "w.weights.h5": (one("keras3.15.1", "sequential.weights.h5"), "weights"),
-    "own.keras": (one("keras3.15.1", "subclassed.keras"), "the code of Mlp"),
+    "own.keras": (one("keras3.15.1", "subclassed.keras"), "Mlp of the module zoo"),
 }
 
 
@@ -148,6 +148,6 @@ def test_a_flipped_bit_in_each_weight_of_a_layer_fails_the_job(work: Path, monke
 def test_an_export_that_cannot_be_made_fails_the_job(work: Path) -> None:
     """A model whose code is absent has no other format: named, and not even its own format is published."""
     shutil.copy(NOT_RUN["own.keras"][0].path, "models/own.keras")
-    with pytest.raises(UsageError, match=r"models/own\.keras: .*the code of Mlp"):
+    with pytest.raises(UsageError, match=r"models/own\.keras: .*Mlp of the module zoo"):
         made("models/own.keras", "same", "tflite")
     assert os.listdir("dist") == []
