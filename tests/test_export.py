@@ -290,11 +290,11 @@ def test_absent_code_and_code_in_the_file_are_told_in_a_sentence(
     monkeypatch.chdir(tmp_path)
     for model, imports, words in (
         (source("subclassed"), [], "--import"),
-        (source("lambda_bytecode"), ["nowhere"], "nowhere|Lambda"),
+        (source("sequential"), ["nowhere"], "nowhere"),
         (source("lambda_bytecode"), [], "Lambda"),
         (source("lambda_bytecode", ".h5"), [], "Lambda"),
     ):
-        with pytest.raises(tfstrip_core.CannotRun, match=words):
+        with pytest.raises((tfstrip_core.CannotRun, tfstrip_core.UsageError), match=words):
             tfstrip_core.export(model.path, "target", "saved_model", imports=imports)
     assert not os.listdir(tmp_path)
 

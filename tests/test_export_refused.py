@@ -76,7 +76,12 @@ def test_a_target_that_is_not_its_to_replace(
     assert sorted(os.listdir(tmp_path)) == ["folder", "notes.txt", "old.tflite"]
 
 
-def test_a_lambda_in_hdf5_is_refused_before_it_is_loaded(no_framework: None, tmp_path: Path) -> None:
-    """Keras 2 runs the code in such a file whatever its safe mode says."""
-    with pytest.raises(tfstrip_core.CannotRun, match="Lambda"):
-        tfstrip_core.export(one("tf2.15", "lambda_bytecode.h5").path, str(tmp_path / "out"), "saved_model")
+@pytest.mark.parametrize("to", ["frozen", "tflite"])
+def test_what_must_not_be_run_is_not_loaded_either(to: str, no_framework: None, tmp_path: Path) -> None:
+    """TensorFlow's converters load a model and run what initializes it: a file that it writes, say."""
+    model = Made()
+    model.meta.graph_def.node.add(name="write", op="WriteFile")
+    next(node for node in model.meta.graph_def.node if node.name == "y").input.append("^write")
+    with pytest.raises(tfstrip_core.CannotRun, match="writes files"):
+        tfstrip_core.export(model.write(tmp_path / "model"), str(tmp_path / "out"), to)  # type: ignore[arg-type]
+    assert os.listdir(tmp_path) == ["model"]

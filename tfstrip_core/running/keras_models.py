@@ -154,13 +154,15 @@ def _takes(model: Any, given: Any) -> tuple[tuple[Want, ...], Any, str]:
         wants = tuple(tensors.want(n.partition(":")[0], one) for n, one in zip(names, flat, strict=True))
         return wants, structure, ""
     built = (model.get_build_config() or {}).get("input_shape") if hasattr(model, "get_build_config") else None
+    one = isinstance(built, (list, tuple)) and all(size is None or isinstance(size, int) for size in built)
+    if one and built and len(given or ()) < 2:  # for its weights, of one tensor: which kind of number is not said
+        name, dtype = (given[0]["name"], given[0]["dtype"]) if given else ("inputs", "float32")
+        return (Want(name, dtype, (None, *built[1:])),), 0, ""
     if given:
         wants = tuple(Want(one["name"], one["dtype"], None) for one in given)
         by_order = all(one.name.startswith("arr_") for one in wants)
         by_name: Any = {want.name: want.name for want in wants}
         return wants, (wants[0].name if len(wants) == 1 else [*by_name]) if by_order else by_name, ""
-    if isinstance(built, (list, tuple)) and built and all(size is None or isinstance(size, int) for size in built):
-        return (Want("inputs", "float32", (None, *built[1:])),), 0, ""
     return (), (), _UNKNOWN
 
 

@@ -20,7 +20,7 @@ from tfstrip_core.inventory import ExportResult, Form, Inventory, Outputs
 from tfstrip_core.plan import Ema, check_ema
 from tfstrip_core.running import child
 from tfstrip_core.verbs.inspect import read
-from tfstrip_core.verbs.outputs import compare_outputs
+from tfstrip_core.verbs.outputs import compare_outputs, never
 from tfstrip_core.verbs.strip import NO_ROOM, files, recover, strip
 
 if TYPE_CHECKING:
@@ -82,7 +82,7 @@ def export(
     recover(source)
     found = look(source)
     inventory = read(found)
-    _check_source(found, inventory)
+    _check_source(found, inventory, to)
     layout = None if to == "tflite" else containers.layout(SAVED_MODEL)
     check_target(found.file, target, layout, ("",) if layout is None else _ENDINGS, force=force)
     child.check_framework()
@@ -96,16 +96,13 @@ def export(
         ) from None
 
 
-def _check_source(found: Found, inventory: Inventory) -> None:
-    """Raise CannotRun for what holds no graph, and for code that a framework would run from an HDF5 file."""
+def _check_source(found: Found, inventory: Inventory, to: Form) -> None:
+    """Raise CannotRun for what holds no graph, and for what must not be loaded, as TensorFlow's converters do."""
     if found.kind not in _SOURCES or inventory.format in ("keras-weights", "keras-hdf5-weights"):
         raise CannotRun("it holds weights and no graph, so there is nothing to export", "name the whole model")
-    if found.kind == HDF5 and any(one.rule == "TFS501" and "Lambda" in one.message for one in inventory.findings):
-        # Keras 2 takes no notice of its safe mode there.
-        raise CannotRun(
-            "it holds a Lambda layer, whose code is in the file and is not run",
-            f"write the layer as a class in a module and save the model with that; {_STRIP}",
-        )
+    why = never(inventory)
+    if why and to != "saved_model":
+        raise CannotRun(why, "strip it as it is, or export it as saved_model, which is not run then either")
 
 
 def _export(

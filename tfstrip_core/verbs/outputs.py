@@ -12,7 +12,7 @@ from typing import Any
 from tfstrip_core import containers
 from tfstrip_core.discover import look
 from tfstrip_core.errors import CannotRun, UsageError, printable
-from tfstrip_core.inventory import Call, Finding, Outputs
+from tfstrip_core.inventory import Call, Finding, Inventory, Outputs
 from tfstrip_core.running import child, replies, values
 from tfstrip_core.running.child import Limits
 from tfstrip_core.running.inputs import wanted
@@ -72,9 +72,9 @@ def compare_outputs(
     before, after = _side(original), _side(result)
     with child.room() as room, ExitStack() as stack:
         task = _Task(room, stack, tuple(imports), limits, tolerance, *_arrays(inputs, room))
-        never = before.never or after.never
-        if never:
-            calls = [Call(loader, "", "skipped", never) for loader in before.loaders]
+        why = before.never or after.never
+        if why:
+            calls = [Call(loader, "", "skipped", why) for loader in before.loaders]
         elif before.form == after.form:
             calls = [call for loader in before.loaders for call in task.same(loader, before, after)]
         else:
@@ -89,8 +89,13 @@ def _side(path: str) -> _Side:
     inventory = read(found)
     if found.kind not in _FORMS or "weights" in inventory.format:
         raise CannotRun(*_NO_GRAPH)
-    never = next((printable(one.message) for one in inventory.findings if _is_never(one)), "")
-    return _Side(os.path.abspath(found.file), *_FORMS[found.kind], never and f"{never}, so it is not run")
+    return _Side(os.path.abspath(found.file), *_FORMS[found.kind], never(inventory))
+
+
+def never(inventory: Inventory) -> str:
+    """Return why a model must not be run, "" where it may: it writes files, speaks to others, calls Python code."""
+    why = next((printable(one.message) for one in inventory.findings if _is_never(one)), "")
+    return why and f"{why}, so it is not run"
 
 
 def _is_never(finding: Finding) -> bool:
