@@ -1,6 +1,7 @@
 """The GitHub Action's door: inputs from INPUT_* variables, then the core, then the release."""
 
 import importlib
+import importlib.util
 import json
 import os
 import sys
@@ -12,13 +13,16 @@ from tfstrip_core.errors import TfstripError, UsageError
 from tfstrip_core.inventory import Artifact
 from tfstrip_core.process import guarded, say
 from tfstrip_core.release import artifacts, names
+from tfstrip_core.release.exporting import FORMATS, SAME
 from tfstrip_core.release.gather import gather
+from tfstrip_core.release.proving import not_run
 from tfstrip_core.reports import github, summary, table, text
 
 if TYPE_CHECKING:
     from tfstrip_core.inventory import Profile
     from tfstrip_core.plan import Ema
     from tfstrip_core.release.github import Attached
+    from tfstrip_core.release.proving import Prove
 
 FORK = (
     "a pull request from another repository has a token that can only read: the models are stripped and proven, "
@@ -28,6 +32,7 @@ FORK = (
 
 def main() -> int:
     """Strip what the inputs name or gather what was stripped, attach it if there is a tag; return 0, or 2."""
+    runner.shut()
     try:
         bundle, attached = _run()
     except TfstripError as error:
@@ -41,7 +46,7 @@ def main() -> int:
             "artifacts": json.dumps([_described(bundle.folder, artifact) for artifact in made]),
             "checksums-file": bundle.checksums,
             "manifest": bundle.manifest,
-            "bytes-before": str(sum(artifact.result.bytes_before for artifact in made)),
+            "bytes-before": str(sum({item.result.source: item.result.bytes_before for item in made}.values())),
             "bytes-after": str(sum(artifact.result.bytes_after for artifact in made)),
             "release-url": url,
         }
@@ -86,26 +91,42 @@ def _stripping(output: str, form: artifacts.Form) -> Callable[[], artifacts.Bund
     patterns = runner.lines("models")
     profile = cast("Profile", runner.choice("profile", "inference", "serving"))
     ema = cast("Ema", runner.choice("ema", "", "drop", "apply"))
-    runner.choice("prove", "bytes")
+    formats = runner.words("formats", *FORMATS)
+    prove = cast("Prove", runner.choice("prove", "outputs", "bytes"))
     if not patterns:
         raise UsageError("the input models is empty", "name your models, one glob a line")
+    _check_framework(formats, prove)
     with runner.group("Models"):
         inventories = artifacts.survey(artifacts.match(patterns, output), output)
         for inventory in inventories:
             print(text.read(inventory))
         for line in github.problems(inventories):
             print(line)
-        jobs = artifacts.plan(inventories, ema=ema, also=runner.lines("also"), naming=form.naming)
+        also = runner.lines("also")
+        jobs = artifacts.plan(inventories, ema=ema, also=also, naming=form.naming, formats=formats)
         for job in jobs:
             if job.name != os.path.basename(job.inventory.path):
                 print(f"{text.shown(job.inventory.path)} becomes {job.name}")
-    return lambda: _make(jobs, output, profile, form)
+    return lambda: _make(jobs, output, profile, form, prove)
+
+
+def _check_framework(formats: Sequence[str], prove: "Prove") -> None:
+    """Raise UsageError where models are to be run and no TensorFlow is there: told before anything is made."""
+    if importlib.util.find_spec("tensorflow"):
+        return
+    if any(word != SAME for word in formats):
+        raise UsageError("the input formats needs TensorFlow, which is not installed", "set formats to same")
+    if prove == "outputs":
+        raise UsageError(
+            "the input prove is outputs, which needs TensorFlow, and it is not installed",
+            "set prove to bytes: every tensor kept is compared with the original",
+        )
 
 
 def _gathering(output: str, form: artifacts.Form) -> Callable[[], artifacts.Bundle]:
     """Return what brings together the artifacts of earlier jobs, and compares them with their manifests."""
-    for name in ("ema", "also"):
-        if runner.option(name):
+    for name in ("ema", "also", "formats"):
+        if runner.option(name) not in ("", SAME):
             raise UsageError(f"the inputs artifacts and {name} exclude each other", "say it where models are stripped")
 
     def work() -> artifacts.Bundle:
@@ -125,11 +146,13 @@ def _log(line: str) -> None:
     print(text.shown(line), flush=True)
 
 
-def _make(jobs: Sequence[artifacts.Job], output: str, profile: "Profile", form: artifacts.Form) -> artifacts.Bundle:
+def _make(
+    jobs: Sequence[artifacts.Job], output: str, profile: "Profile", form: artifacts.Form, prove: "Prove"
+) -> artifacts.Bundle:
     try:
         with runner.group("Strip and prove"):
             commit = runner.checkout() or os.environ.get("GITHUB_SHA", "")
-            bundle = artifacts.make(jobs, output, profile, commit, form)
+            bundle = artifacts.make(jobs, output, profile, commit, form, prove)
             results = [artifact.result for artifact in bundle.artifacts]
             for result in results:
                 for line in text.strip_notices(result):
@@ -137,7 +160,7 @@ def _make(jobs: Sequence[artifacts.Job], output: str, profile: "Profile", form: 
             table.before_and_after(results)
     finally:
         runner.hand_over([output, *artifacts.files_in(output)])
-    for line in github.kept(results):
+    for line in (*github.kept(results), *github.not_run(not_run(bundle.artifacts))):
         print(line)
     return bundle
 
@@ -153,7 +176,7 @@ def _described(folder: str, artifact: Artifact) -> dict[str, object]:
     return {
         "path": os.path.join(folder, artifact.name),
         "source": result.source,
-        "format": result.inventory.format,
+        "format": artifact.format,
         "bytes_before": result.bytes_before,
         "bytes_after": result.bytes_after,
         "bytes": artifact.bytes,

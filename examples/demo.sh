@@ -11,7 +11,7 @@ fi
 echo
 echo "2. What a release will run strips them, proves the results and packs them:"
 env "INPUT_MODELS=examples/digits/*.keras
-examples/digits/*.h5" "INPUT_OUTPUT-DIR=dist" python entrypoint.py
+examples/digits/*.h5" "INPUT_OUTPUT-DIR=dist" INPUT_PROVE=bytes python entrypoint.py
 
 echo
 echo "3. What lies in dist/ now passes:"

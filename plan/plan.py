@@ -8,6 +8,7 @@ from tfstrip_core import runner
 from tfstrip_core.errors import TfstripError, UsageError
 from tfstrip_core.process import guarded, say
 from tfstrip_core.release import artifacts, matrix
+from tfstrip_core.release.exporting import FORMATS
 from tfstrip_core.reports import github, text
 
 if TYPE_CHECKING:
@@ -31,7 +32,7 @@ def main() -> int:
 
 def _run() -> dict[str, str]:
     patterns, ema = runner.lines("models"), cast("Ema", runner.choice("ema", "", "drop", "apply"))
-    jobs = runner.option("jobs")
+    formats, jobs = runner.words("formats", *FORMATS), runner.option("jobs")
     if not patterns:
         raise UsageError("the input models is empty", "name your models, one glob a line")
     if jobs and not (jobs.isascii() and jobs.isdigit() and len(jobs) < 6):
@@ -39,7 +40,7 @@ def _run() -> dict[str, str]:
     inventories = artifacts.survey(artifacts.match(patterns, OUTPUT), OUTPUT)
     for line in github.problems(inventories):
         print(line)
-    planned = artifacts.plan(inventories, ema=ema, also=runner.lines("also"))
+    planned = artifacts.plan(inventories, ema=ema, also=runner.lines("also"), formats=formats)
     bins = matrix.divide(planned, int(jobs) if jobs else None, label=runner.option("label"))
     for one in bins:
         for line in text.share(one.name, one.models):

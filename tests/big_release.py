@@ -65,7 +65,12 @@ def attach_and_join(folder: Path) -> int:
     with GitHub() as hub:
         environment = {key: value for key, value in os.environ.items() if not key.startswith(("INPUT_", "GITHUB_"))}
         environment |= {"GITHUB_API_URL": hub.url, "GITHUB_REPOSITORY": "acme/models", "INPUT_TOKEN": hub.token}
-        environment |= {"GITHUB_SHA": hub.branches["main"], "INPUT_MODELS": "models/*.h5", "INPUT_TAG": "v1"}
+        environment |= {
+            "GITHUB_SHA": hub.branches["main"],
+            "INPUT_MODELS": "models/*.h5",
+            "INPUT_PROVE": "bytes",
+            "INPUT_TAG": "v1",
+        }
         begun = time.monotonic()
         done = subprocess.run(
             [sys.executable, "-c", CHILD], cwd=work, env=environment, capture_output=True, text=True, check=False

@@ -13,9 +13,10 @@ from pathlib import Path
 import pytest
 import requests
 import yaml
-from action_run import COMMIT, read_outputs
+from action_run import COMMIT, PARENT, read_outputs
 from conftest import E2E, need, one
 from github_server import GitHub
+from jsonschema import Draft202012Validator
 
 pytestmark = pytest.mark.e2e
 
@@ -200,6 +201,106 @@ def load_and_predict(held: dict[str, bytes], folder: Path) -> None:
         command = [sys.executable, "-c", code, original.path, str(folder / name), str(original.io)]
         done = subprocess.run(command, env=environment, capture_output=True, text=True, check=False)
         assert done.returncode == 0, done.stderr
+
+
+FORMS = """
+import json, sys
+import keras, numpy as np, tensorflow as tf
+original = keras.models.load_model(sys.argv[1], compile=False)
+x = np.load(sys.argv[2])["x0"].astype("float32")
+expected = np.asarray(original(x))
+for entry in json.load(open("manifest.json"))["artifacts"]:
+    loaded = eval(entry["load"])
+    if entry["form"] == "same":
+        found = np.asarray(loaded(x))
+    elif entry["form"] == "tflite":
+        run = loaded.get_signature_runner("serving_default")
+        (name,) = run.get_input_details()
+        (found,) = run(**{name: x}).values()
+    else:
+        call = loaded.signatures["serving_default"]
+        (name,) = call.structured_input_signature[1]
+        (found,) = call(**{name: tf.constant(x)}).values()
+    assert np.allclose(expected, found, rtol=1e-4, atol=1e-4), entry["path"]
+    assert not np.allclose(expected + 0.01, found, rtol=1e-4, atol=1e-4)
+    print("ran", entry["form"])
+"""
+
+
+def python(code: str, *words: str, folder: Path) -> str:
+    """Run code in this Python, with the framework that tests have; return what it prints."""
+    environment = {**os.environ, "TF_CPP_MIN_LOG_LEVEL": "3", "CUDA_VISIBLE_DEVICES": "-1"}
+    command = [sys.executable, "-c", code, *words]
+    done = subprocess.run(command, cwd=folder, env=environment, capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr
+    return done.stdout
+
+
+def in_formats(words: str) -> str:
+    """The README's workflow for .keras files alone, published in these formats."""
+    workflow = readme("release workflow").replace("            models/**/*.h5\n", "")
+    return workflow.replace("          models: |", f"          formats: {words}\n          models: |")
+
+
+def test_a_release_in_three_formats(act: Act, hub: GitHub, tmp_path: Path) -> None:
+    """Proven by running, as is the default: published, valid by the schema, and each is loaded as the manifest says."""
+    if not E2E:
+        pytest.importorskip("keras", minversion="3")
+    (act.repository / "models" / "deep" / "b.h5").unlink()
+    code, log = act(in_formats("same saved_model, tflite"), "push", {"ref": "refs/tags/v1"})
+    assert code == 0, log
+    held = fetched(hub)
+    assert set(held) == {"a.keras", "a.saved_model.tar.gz", "a.tflite", "manifest.json", "SHA256SUMS"}
+    manifest = json.loads(held["manifest.json"])
+    Draft202012Validator(json.loads((ROOT / "docs" / "manifest.schema.json").read_text())).validate(manifest)
+    for entry in manifest["artifacts"]:
+        outputs = entry["proof"]["outputs"]
+        assert "not_run" not in outputs, entry
+        assert {call["state"] for call in outputs["calls"]} <= {"equal", "close"}, entry
+        assert entry["sha256"] == hashlib.sha256(held[entry["path"]]).hexdigest()
+    folder = tmp_path / "downloaded"
+    folder.mkdir()
+    for name, content in held.items():
+        (folder / name).write_bytes(content)
+    subprocess.run(["tar", "-xzf", "a.saved_model.tar.gz"], cwd=folder, check=True)
+    said = python(FORMS, KERAS.path, str(KERAS.io), folder=folder)
+    assert sorted(said.split()) == ["ran", "ran", "ran", "same", "saved_model", "tflite"]
+
+
+# What is left when two ways to the same number are subtracted, made big: TFLite takes its sums in another order.
+NOISE = """
+import sys, keras, numpy as np
+from keras import layers
+x = keras.Input((512,))
+mean = layers.Dense(1, use_bias=False, kernel_initializer=keras.initializers.Constant(1 / 512))(x)
+other = layers.GlobalAveragePooling1D()(layers.Reshape((512, 1))(x))
+model = keras.Model(x, layers.Rescaling(1e7)(layers.Subtract()([mean, other])))
+model.compile(keras.optimizers.Adam(0.0), "mse")
+model.fit(np.ones((8, 512)), np.zeros((8, 1)), verbose=0)
+model.save(sys.argv[1])
+"""
+
+
+def test_a_model_that_another_format_changes_is_not_published(act: Act, hub: GitHub, tmp_path: Path) -> None:
+    """Its TFLite form gives other numbers: the job is red and says so, and GitHub was not written to."""
+    if not E2E:
+        pytest.importorskip("keras", minversion="3")
+    for name in ("a.keras", "deep/b.h5"):
+        (act.repository / "models" / name).unlink()
+    python(NOISE, str(act.repository / "models" / "noise.keras"), folder=tmp_path)
+    code, log = act(in_formats("same tflite"), "push", {"ref": "refs/tags/v1"})
+    assert code != 0
+    assert "models/noise.keras: the result is another model" in log
+    assert hub.releases == []
+    assert all(method == "GET" for method, _, _ in hub.requests)
+
+
+@pytest.mark.parametrize(("how", "seen"), [("open", "True"), ("shut", "no")])
+def test_in_the_image_nothing_reads_the_token_of_what_started_it(how: str, seen: str, tool: Path) -> None:
+    """Not even as root, which a container's processes are; without runner.shut it would."""
+    command = ["docker", "run", "--rm", "--env", "INPUT_TOKEN=token", "--entrypoint", "/usr/local/bin/python", ACTION]
+    done = subprocess.run([*command, "-I", "-c", PARENT, how], capture_output=True, text=True, check=True)
+    assert done.stdout.strip() == seen, done.stderr
 
 
 def test_a_published_release_gets_its_artifacts(act: Act, hub: GitHub) -> None:

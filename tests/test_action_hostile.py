@@ -58,7 +58,12 @@ def make(*patterns: str) -> artifacts.Bundle:
 def start(door: str, redirect: str = "", *, models: str, output: str = "") -> subprocess.CompletedProcess[str]:
     """Run a door as a shell does, with its streams as they are redirected, and not for ever."""
     environment = {name: value for name, value in os.environ.items() if not name.startswith(("GITHUB_", "INPUT_"))}
-    environment |= {"INPUT_MODELS": models, "GITHUB_OUTPUT": output, "GITHUB_STEP_SUMMARY": output}
+    environment |= {
+        "INPUT_MODELS": models,
+        "INPUT_PROVE": "bytes",
+        "GITHUB_OUTPUT": output,
+        "GITHUB_STEP_SUMMARY": output,
+    }
     command = ["sh", "-c", f'exec "$0" "$1" {redirect}', sys.executable, str(ROOT / door)]
     return subprocess.run(command, env=environment, capture_output=True, text=True, timeout=60, check=False)
 

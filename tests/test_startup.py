@@ -104,6 +104,15 @@ def test_a_strip_without_averages_needs_no_arrays(form: str, tmp_path: Path) -> 
     assert not {"h5py", "numpy", "rich"} & {name.partition(".")[0] for name in found}
 
 
+def test_comparing_bytes_starts_no_process(tmp_path: Path) -> None:
+    """What runs models costs a verify that does not run them nothing."""
+    shutil.copy(one("keras3.8.0", "sequential.keras").path, tmp_path / "m")
+    found = imported(tmp_path, "-m", "tfstrip_core", "verify", "m", "m")
+    assert "tfstrip_core.verbs.verify" in found
+    assert not {"tempfile", "tensorflow"} & found  # subprocess comes with h5py
+    assert not any(name.startswith(("tfstrip_core.running", "tfstrip_core.verbs.outputs")) for name in found)
+
+
 def test_the_verbs_are_there_by_name() -> None:
     """What __all__ promises is importable, and what it does not is an AttributeError, not a surprise."""
     import tfstrip_core

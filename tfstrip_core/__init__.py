@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from tfstrip_core.errors import (
     CannotReplace,
+    CannotRun,
     NeedsChoice,
     NotAModel,
     NothingLeft,
@@ -23,6 +24,7 @@ __version__ = "0.1.0"
 
 __all__ = [
     "CannotReplace",
+    "CannotRun",
     "NeedsChoice",
     "NotAModel",
     "NothingLeft",
@@ -35,6 +37,7 @@ __all__ = [
     "Unsupported",
     "UsageError",
     "check",
+    "export",
     "inspect",
     "save",
     "strip",
@@ -46,6 +49,7 @@ TYPE_CHECKING = False
 if TYPE_CHECKING:
     from tfstrip_core.training import StrippedCheckpoint
     from tfstrip_core.verbs.check import check
+    from tfstrip_core.verbs.export import export
     from tfstrip_core.verbs.inspect import inspect
     from tfstrip_core.verbs.save import save
     from tfstrip_core.verbs.strip import strip
@@ -54,7 +58,7 @@ if TYPE_CHECKING:
 
 
 def __getattr__(name: str) -> object:
-    if name not in ("StrippedCheckpoint", "check", "inspect", "save", "strip", "verify", "weights_digest"):
+    if name not in ("StrippedCheckpoint", "check", "export", "inspect", "save", "strip", "verify", "weights_digest"):
         raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
     import importlib
 

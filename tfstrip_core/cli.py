@@ -93,6 +93,25 @@ def _parser() -> argparse.ArgumentParser:
         "--also", action="append", default=[], metavar="KEY", help="this may be gone too; the KEY is inspect's"
     )
 
+    verify.add_argument("--outputs", action="store_true", help="run both too, on the same inputs (needs TensorFlow)")
+    verify.add_argument("--inputs", default="", metavar="FILE.npz", help="run them on these arrays, by input name")
+    verify.add_argument(
+        "--import", dest="imports", action="append", default=[], metavar="MODULE", help="has the code of custom classes"
+    )
+
+    export = add("export", _export, "Write a model in another form; run beside the original first (needs TensorFlow).")
+    export.add_argument("source", metavar="SOURCE")
+    export.add_argument("-o", dest="target", metavar="TARGET", required=True, help="the directory or .tflite to write")
+    export.add_argument("--to", choices=("saved_model", "frozen", "tflite"), required=True, help="the form to write")
+    export.add_argument("--force", action="store_true", help="overwrite an existing TARGET of the same form")
+    export.add_argument(
+        "--import", dest="imports", action="append", default=[], metavar="MODULE", help="a module with its own classes"
+    )
+    export.add_argument("--ema", choices=("drop", "apply"), default="", help="what to do with averages of the weights")
+    export.add_argument(
+        "--also", action="append", default=[], metavar="KEY", help="leave this out too; the KEY is inspect's"
+    )
+
     plan = add("plan", _plan, "Divide models among the jobs of a workflow's matrix; exit 2 for what they would refuse.")
     plan.add_argument("paths", nargs="+", metavar="PATH")
     plan.add_argument("--jobs", type=int, metavar="N", help="at most so many; one a model by default")
@@ -139,6 +158,9 @@ def _named(words: Sequence[str]) -> tuple[list[str], bool]:
             "--output-format",
             "--jobs",
             "--output-names",
+            "--to",
+            "--inputs",
+            "--import",
         ):
             json = (next(rest, "") == "json" and word == "--output-format") or json
         elif word.startswith("-") and word != "-":
@@ -237,6 +259,38 @@ def _strip(arguments: argparse.Namespace) -> int:
     return 0
 
 
+def _export(arguments: argparse.Namespace) -> int:
+    from tfstrip_core.reports import document, text
+    from tfstrip_core.verbs.export import export
+    from tfstrip_core.verbs.strip import settled
+
+    source, target, to = arguments.source, arguments.target, arguments.to
+    try:
+        result = export(
+            source,
+            target,
+            to,
+            imports=arguments.imports,
+            force=arguments.force,
+            ema=arguments.ema,
+            also=arguments.also,
+        )
+    except TfstripError as error:
+        say(f"{printable(source)}: {error}")
+        if arguments.json:
+            known = settled(source, arguments.also) if isinstance(error, NeedsChoice) else _known(source)
+            _print_document("export", [document.not_exported(known, source, target, to, str(error))])
+        return FAILED
+    if arguments.json:
+        _print_document("export", [document.exported(result)])
+    else:
+        for line in text.export_lines(result):
+            print(line, flush=True)
+    for line in text.export_notices(result):
+        say(line)
+    return 0
+
+
 def _replaced(source: str) -> list[str]:
     """Return the files that a strip in place of the model replaces, once what an interrupted one began is done."""
     from tfstrip_core.verbs.strip import recover, replaced
@@ -251,7 +305,14 @@ def _verify(arguments: argparse.Namespace) -> int:
 
     paths = (arguments.original, arguments.stripped)
     try:
-        result = verify(*paths, ema=arguments.ema, also=arguments.also)
+        result = verify(
+            *paths,
+            ema=arguments.ema,
+            also=arguments.also,
+            outputs=arguments.outputs,
+            inputs=arguments.inputs,
+            imports=arguments.imports,
+        )
     except TfstripError as error:
         known = [_known(path) for path in paths]
         bad = next((inventory for inventory in known if inventory.message), known[0])
@@ -263,10 +324,13 @@ def _verify(arguments: argparse.Namespace) -> int:
     for note in result.notes:
         say(note)
     if arguments.json:
-        _print_document("verify", document.compared(result), equal=result.equal, differences=list(result.differences))
+        _print_document("verify", document.compared(result), **document.verdict(result))
     else:
         for line in text.verify_lines(result):
             print(line)
+    if result.undecided and result.outputs:
+        say(f"{printable(arguments.original)}: nothing could be run: {printable(result.outputs.why_not)}")
+        return FAILED
     return 0 if result.equal else FOUND
 
 

@@ -11,6 +11,7 @@ Verdict = Literal["residue", "undecided", "clean", "not-a-model", "pointer", "un
 
 
 Profile = Literal["inference", "serving"]
+Form = Literal["saved_model", "frozen", "tflite"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -180,25 +181,6 @@ class Slice:
     sha256: str
 
 
-@dataclass(frozen=True, slots=True)
-class Artifact:
-    """A strip's result as it is published: `name` is its base name, the digests are SHA-256 in hex.
-
-    `sources` are the files that it was made from, `bytes` the size of what is published: packed, where it is several
-    files. `weights_digest` is that of the model in it, None where that has no weights. `parts` are what is published in
-    its place where it is too big for one file, `inside` is what the model is called in an archive.
-    """
-
-    name: str
-    bytes: int
-    sha256: str
-    sources: tuple[tuple[str, str], ...]
-    result: StripResult
-    weights_digest: str | None = None
-    parts: tuple[Slice, ...] = ()
-    inside: str = ""
-
-
 CallState = Literal["equal", "close", "different", "missing", "failed", "skipped"]
 
 
@@ -239,25 +221,61 @@ class Outputs:
         return tuple(call for call in self.calls if call.state in ("different", "missing", "failed"))
 
     @property
+    def why_not(self) -> str:
+        """Why nothing ran: what the first call says."""
+        return next((call.message for call in self.calls if call.message), "the original has nothing to run")
+
+    @property
     def proven(self) -> bool:
         """Whether something ran, and all that the original can do gave the same in the result."""
         return bool(self.ran) and not self.wrong
 
 
 @dataclass(frozen=True, slots=True)
+class ExportResult:
+    """A finished export of the model at `source` to the form `to` at `target`; sizes are of all files, in bytes.
+
+    `proof` is what ran in both; where nothing could, because the original itself does not run, `proof.ran` is empty.
+    `load` is the Python that loads the result, `notes` are what the user should know of it.
+    """
+
+    inventory: Inventory
+    source: str
+    target: str
+    to: Form
+    bytes_before: int
+    bytes_after: int
+    proof: Outputs
+    load: str
+    notes: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
 class Comparison:
-    """A finished verify: `differences` is empty exactly when the two models are equal in DESIGN's sense."""
+    """A finished verify: `differences` is empty exactly when the bytes are equal in DESIGN's sense.
+
+    Of two formats bytes are not compared where both were run. `outputs` is None where that was not asked for.
+    """
 
     original: Inventory
     stripped: Inventory
     differences: tuple[str, ...]
     notes: tuple[str, ...]
     proof: Proof
+    outputs: Outputs | None = None
 
     @property
     def equal(self) -> bool:
-        """Whether every kept tensor has the original's bytes and everything gone was removable."""
-        return not self.differences
+        """Whether every kept tensor has the original's bytes, everything gone was removable, and runs showed the same.
+
+        Where they were asked for and nothing could be run, the two are not shown to be equal.
+        """
+        return not self.differences and (self.outputs is None or self.outputs.proven)
+
+    @property
+    def undecided(self) -> bool:
+        """Whether nothing speaks against the two, but nothing that was to be run could be."""
+        return not self.differences and self.outputs is not None and not (self.outputs.ran or self.outputs.wrong)
 
 
 @dataclass(frozen=True, slots=True)
@@ -268,3 +286,43 @@ class Change:
     before: int | None
     after: int | None
     residue_bytes: int
+
+
+@dataclass(frozen=True, slots=True)
+class Artifact:
+    """A strip's result, or an export, as it is published: `name` is its base name, the digests are SHA-256 in hex.
+
+    `sources` are the files that it was made from, `bytes` the size of what is published: packed, where it is several
+    files. `weights_digest` is that of the model in it, None where that has no weights. `parts` are what is published in
+    its place where it is too big for one file, `inside` is what the model is called in an archive, "" without one.
+    `to` is the form of an export ("saved_model", "frozen" or "tflite"), "" where the model kept its own; of an export
+    the `result` has no proof and nothing removed. `outputs` is what running it beside the original gave, None where
+    that was not asked for; `not_run` says why nothing of it ran.
+    """
+
+    name: str
+    bytes: int
+    sha256: str
+    sources: tuple[tuple[str, str], ...]
+    result: StripResult
+    weights_digest: str | None = None
+    parts: tuple[Slice, ...] = ()
+    inside: str = ""
+    to: str = ""
+    outputs: Outputs | None = None
+    not_run: str = ""
+
+    @property
+    def format(self) -> str:
+        """The format of what is published, as inspect calls it; "frozen" is a SavedModel without variables."""
+        return {"": self.result.inventory.format, "saved_model": "saved-model"}.get(self.to, self.to)
+
+    @property
+    def origin(self) -> str:
+        """What it is, in words that tell it from all others: its model, and the form where that is another one."""
+        return origin(self.result.source, self.to)
+
+
+def origin(source: str, to: str) -> str:
+    """Return the words for what is made of the model at `source` in the form `to`."""
+    return f"{source} as {to}" if to else source

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import ctypes
 import json
 import os
 import re
@@ -12,8 +13,20 @@ from contextlib import contextmanager, suppress
 
 from tfstrip_core.errors import UsageError
 
+_PR_SET_DUMPABLE = 4
+
 # The runner cuts a step's summary off at 1 MiB, so it is cut here, where a line says so.
 SUMMARY_LIMIT = 1 << 20
+
+
+def shut() -> None:
+    """Keep the environment and the memory of this process, the token in them, from what it starts; on Linux only.
+
+    Processes of the same user can read neither then. Root's can with CAP_SYS_PTRACE (or CAP_SYS_ADMIN or CAP_PERFMON),
+    none of which Docker gives to a container.
+    """
+    if sys.platform == "linux":
+        ctypes.CDLL(None).prctl(_PR_SET_DUMPABLE, 0)
 
 
 def option(name: str, default: str = "") -> str:
@@ -43,6 +56,15 @@ def choice(name: str, *allowed: str) -> str:
     if value not in allowed:
         raise UsageError(f"the input {name} is {value!r}", f"say {' or '.join(word for word in allowed if word)}")
     return value
+
+
+def words(name: str, *allowed: str) -> list[str]:
+    """Return an input that is some of a few words, each once; without any the first; raises UsageError."""
+    found = dict.fromkeys(word for word in re.split(r"[\s,]+", option(name)) if word)
+    for word in found:
+        if word not in allowed:
+            raise UsageError(f"the input {name} has {word!r}", f"say some of {', '.join(allowed)}")
+    return list(found) or [allowed[0]]
 
 
 def switch(name: str, default: str = "false") -> bool:

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import os
 import tempfile
-from collections.abc import Collection, Iterable, Sequence
+from collections.abc import Collection, Iterable, Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from dataclasses import replace as with_values
 
@@ -13,9 +14,10 @@ from tfstrip_core.containers import average_values, layout
 from tfstrip_core.discover import discover
 from tfstrip_core.errors import CannotReplace, TfstripError, UsageError, printable
 from tfstrip_core.globs import expand
-from tfstrip_core.inventory import Artifact, Inventory, Profile
+from tfstrip_core.inventory import Artifact, Inventory, Profile, origin
 from tfstrip_core.plan import Choices, Ema
-from tfstrip_core.release import checksums, manifest
+from tfstrip_core.release import checksums, manifest, proving
+from tfstrip_core.release.exporting import SAME, check_formats, exported, title
 from tfstrip_core.release.names import Naming, asset_names, distinct
 from tfstrip_core.release.pack import SUFFIX, pack
 from tfstrip_core.release.parts import split
@@ -100,12 +102,21 @@ def _lies_in(path: str, folders: Iterable[str]) -> bool:
 
 @dataclass(frozen=True, slots=True)
 class Job:
-    """One model to strip, the name that its artifact has by itself, and the user's choices that concern it."""
+    """One artifact to make: its model, the name that it has by itself, the user's choices that concern it.
+
+    `to` is the form that it is exported to, "" where the model keeps its own.
+    """
 
     inventory: Inventory
     name: str
     choices: Choices
     packed: bool = False
+    to: str = ""
+
+    @property
+    def inside(self) -> str:
+        """What the model is called in the archive, "" without one."""
+        return self.name.removesuffix(SUFFIX).removesuffix(f".{self.to}") if self.packed else ""
 
 
 @dataclass(frozen=True, slots=True)
@@ -117,21 +128,44 @@ class Form:
 
 
 def plan(
-    inventories: Sequence[Inventory], *, ema: Ema = "", also: Collection[str] = (), naming: Naming | None = None
+    inventories: Sequence[Inventory],
+    *,
+    ema: Ema = "",
+    also: Collection[str] = (),
+    naming: Naming | None = None,
+    formats: Sequence[str] = (SAME,),
 ) -> list[Job]:
     """Return what is to be made, before anything is: names that collide and files that cannot be stripped are errors.
 
-    KEYs of `also` apply to the models that have them. Raises UsageError.
+    KEYs of `also` apply to the models that have them. `formats` are the forms that each model is published in. Raises
+    UsageError.
     """
     bad = [f"{printable(item.path)} ({_matter(item)})" for item in inventories if item.message]
     if bad:
         more = [f"and {len(bad) - _SHOWN} more"] if len(bad) > _SHOWN else []
         listed = ", ".join([*bad[:_SHOWN], *more])
         raise UsageError(f"not every match can be stripped: {listed}", "nothing was written")
-    packed = {item.path for item in inventories if layout(item.format) or len(files(item.path)) > 1}
-    titles = {item.path: _title(item.path) + SUFFIX * (item.path in packed) for item in inventories}
+    check_formats(inventories, formats)
+    wanted = [
+        (item, "" if form == SAME else form, _title(item.path), bool(layout(item.format)) or len(files(item.path)) > 1)
+        for item in inventories
+        for form in formats
+    ]
+    titles = {
+        origin(item.path, to): title(name, to, folder=bool(layout(item.format))) if to else name + SUFFIX * packed
+        for item, to, name, packed in wanted
+    }
     names = asset_names(titles, naming)
-    jobs = [Job(item, names[item.path], Choices(ema, _keys(item, also)), item.path in packed) for item in inventories]
+    jobs = [
+        Job(
+            item,
+            names[origin(item.path, to)],
+            Choices(ema, _keys(item, also)),
+            packed if not to else to != "tflite",
+            to,
+        )
+        for item, to, _, packed in wanted
+    ]
     for key in set(also) - {key for job in jobs for key in job.choices.also}:
         known = sorted({subject for item in inventories for subject in _undecided(item)})
         there = f"they have {', '.join(map(printable, known))}" if known else "leave it out"
@@ -173,13 +207,19 @@ def _asks(inventory: Inventory, also: Collection[str]) -> bool:
 
 
 def make(
-    jobs: Sequence[Job], output: str, profile: Profile = "inference", commit: str = "", form: Form | None = None
+    jobs: Sequence[Job],
+    output: str,
+    profile: Profile = "inference",
+    commit: str = "",
+    form: Form | None = None,
+    prove: proving.Prove = "bytes",
 ) -> Bundle:
     """Strip and prove each model into the directory `output`, with manifest.json and SHA256SUMS beside them.
 
     Clean models are copied. What is too big for one file is there in parts as well, with a checksum of the whole.
     Everything is built in a sibling directory first: on any error nothing of it appears in `output`. The manifest
-    names the `commit`. Raises what strip raises, with the file named.
+    names the `commit`. `prove` says whether results are run beside their originals too; exports always are. Raises
+    what strip and export raise, with the file named.
     """
     for job in jobs:
         if layout(job.inventory.format) and _is_within(output, job.inventory.path):
@@ -189,7 +229,7 @@ def make(
             )
     try:
         os.makedirs(output, exist_ok=True)
-        return _make(jobs, output, profile, commit, form or Form())
+        return _make(jobs, output, profile, commit, form or Form(), prove)
     except OSError as error:
         raise UsageError(
             f"output-dir: {printable(output)} cannot be written ({error.strerror})", "name another"
@@ -204,14 +244,16 @@ def files_in(output: str) -> list[str]:
         return []
 
 
-def _make(jobs: Sequence[Job], output: str, profile: Profile, commit: str, form: Form) -> Bundle:
+def _make(jobs: Sequence[Job], output: str, profile: Profile, commit: str, form: Form, prove: proving.Prove) -> Bundle:
     with replace.workshop(os.path.join(output, "artifacts")) as shop:
         folder = os.path.join(shop, "result")  # a workshop that a killed run leaves is known by this name
         os.mkdir(folder)
         _check_free(output, [job.name for job in jobs])
         made: list[Artifact] = []
         for job in jobs:
-            made.append(_one(job, folder, output, profile, form, made))
+            with _alone(job, folder) as alone:
+                built, item = _one(job, alone, profile, prove)
+                made.append(place(built, item, folder, output, form, made))
         return finish(made, folder, output, commit)
 
 
@@ -252,30 +294,41 @@ def _file_names(item: Artifact) -> list[str]:
     return [item.name, *(part.name for part in item.parts), *([f"{item.name}.sha256"] if item.parts else [])]
 
 
-def _one(job: Job, folder: str, output: str, profile: Profile, form: Form, others: Sequence[Artifact]) -> Artifact:
-    """Make one artifact in `folder`, from files that do not change meanwhile."""
+@contextmanager
+def _alone(job: Job, folder: str) -> Iterator[str]:
+    """Yield a folder for one artifact beside `folder`; what goes wrong names its model.
+
+    So the state file beside a checkpoint is neither an artifact nor the next checkpoint's.
+    """
     signals.obey()
-    source = job.inventory.path
     try:
-        sources = files(source)
-        seen = replace.stamps("", sources)
-        digests = tuple((path, checksums.sha256(path)) for path in sources)
-        # A folder of its own: the state file beside a checkpoint is neither an artifact nor the next checkpoint's.
         with tempfile.TemporaryDirectory(prefix="result-", dir=os.path.dirname(folder)) as alone:
-            inside = job.name.removesuffix(SUFFIX) if job.packed else job.name
-            built = os.path.join(alone, inside)
-            result = strip(source, built, profile=profile, ema=job.choices.ema, also=job.choices.also)
-            weights = weights_digest(built)
-            if job.packed:
-                built = _pack(built, os.path.join(alone, f"packed{SUFFIX}"))
-            if replace.stamps("", sources) != seen:
-                raise CannotReplace("it changed while it was being stripped", "run it again")
-            made = Artifact(
-                job.name, os.path.getsize(built), checksums.sha256(built), digests, result, weights, inside=inside
-            )
-            return place(built, made, folder, output, form, others)
+            yield alone
     except TfstripError as error:
-        raise UsageError(f"{printable(source)}: {error.cause}", error.remedy) from None
+        raise UsageError(f"{printable(job.inventory.path)}: {error.cause}", error.remedy) from None
+
+
+def _one(job: Job, alone: str, profile: Profile, prove: proving.Prove) -> tuple[str, Artifact]:
+    """Make one artifact in the folder `alone`, from files that do not change meanwhile; return its path too."""
+    source, ema, also = job.inventory.path, job.choices.ema, job.choices.also
+    sources = files(source)
+    seen = replace.stamps("", sources)
+    digests = tuple((path, checksums.sha256(path)) for path in sources)
+    model, outputs, not_run = os.path.join(alone, job.inside or job.name), None, ""
+    if job.to:
+        result, outputs = exported(source, model, job.to, ema=ema, also=also)
+    else:
+        result = strip(source, model, profile=profile, ema=ema, also=also)
+    weights = weights_digest(model) if job.to in ("", "saved_model") else None
+    built = _pack(model, os.path.join(alone, f"packed{SUFFIX}")) if job.packed else model
+    size, digest = os.path.getsize(built), checksums.sha256(built)
+    if prove == "outputs" and not job.to:
+        outputs, not_run = proving.run(result, model)
+        if checksums.sha256(built) != digest:
+            raise CannotReplace("running the result changed it", "set prove to bytes, which runs nothing")
+    if replace.stamps("", sources) != seen:
+        raise CannotReplace("it changed while it was being stripped", "run it again")
+    return built, Artifact(job.name, size, digest, digests, result, weights, (), job.inside, job.to, outputs, not_run)
 
 
 def place(built: str, item: Artifact, folder: str, output: str, form: Form, others: Sequence[Artifact]) -> Artifact:
@@ -283,8 +336,8 @@ def place(built: str, item: Artifact, folder: str, output: str, form: Form, othe
 
     Raises UsageError where that is the name of a file of one of the `others`.
     """
-    source, name = item.result.source, form.naming.name(item.name, item.sha256)
-    taken = [(other.result.source, file) for other in others for file in _file_names(other)]
+    source, name = item.origin, form.naming.name(item.name, item.sha256)
+    taken = [(other.origin, file) for other in others for file in _file_names(other)]
     distinct([*taken, (source, name)])
     os.rename(built, os.path.join(folder, name))
     parts = split(os.path.join(folder, name), form.part_size) if form.part_size else ()
@@ -300,8 +353,7 @@ def place(built: str, item: Artifact, folder: str, output: str, form: Form, othe
 def _pack(model: str, target: str) -> str:
     """Pack a model of several files: a directory in a folder of its name, a checkpoint with its state file."""
     folder = os.path.dirname(model)
-    beside = os.path.join(folder, "checkpoint")
-    made = [*files(model), *([beside] if os.path.isfile(beside) else [])]
+    made = [os.path.join(inner, name) for inner, _, names in os.walk(folder) for name in names]
     pack(made, target, folder)
     replace.open_mode(target)
     return target

@@ -11,7 +11,6 @@ import shutil
 import stat
 from collections import Counter
 from collections.abc import Collection, Iterator, Sequence
-from dataclasses import replace as with_values
 
 from tfstrip_core import replace, signals
 from tfstrip_core.errors import UsageError, printable
@@ -19,7 +18,6 @@ from tfstrip_core.inventory import Artifact
 from tfstrip_core.release import checksums, manifest
 from tfstrip_core.release.artifacts import CHECKSUMS, MANIFEST, Bundle, Form, finish, place
 from tfstrip_core.release.names import asset_names
-from tfstrip_core.release.pack import SUFFIX
 
 _SHOWN = 5
 
@@ -127,11 +125,12 @@ def _check(found: Sequence[tuple[str, Artifact]], sources: Collection[str]) -> N
             raise UsageError(f"artifacts: {printable(path)} is in its manifest twice", "get it again")
         titles[path] = artifact.name
     asset_names(titles)
-    there = Counter(artifact.result.source for _, artifact in found)
-    twice = sorted(source for source, count in there.items() if count > 1)
+    there = {artifact.result.source for _, artifact in found}
+    counts = Counter(artifact.origin for _, artifact in found)
+    twice = sorted(made for made, count in counts.items() if count > 1)
     if twice:
         raise UsageError(f"artifacts: {printable(twice[0])} was stripped in two jobs", "give each model to one")
-    missing, more = sorted(set(sources) - set(there)), sorted(set(there) - set(sources))
+    missing, more = sorted(set(sources) - there), sorted(there - set(sources))
     if sources and (missing or more):
         what, listed = ("were not stripped", missing) if missing else ("were not asked for", more)
         shown = ", ".join(map(printable, listed[:_SHOWN])) + (" and more" if len(listed) > _SHOWN else "")
@@ -146,8 +145,7 @@ def _gather(found: Sequence[tuple[str, Artifact]], output: str, commit: str, for
         for part, artifact in found:
             signals.obey()
             _copy(os.path.join(part, artifact.name), copied, artifact)
-            inside = artifact.name.removesuffix(SUFFIX)
-            made.append(place(copied, with_values(artifact, inside=inside), folder, output, form, made))
+            made.append(place(copied, artifact, folder, output, form, made))
         return finish(sorted(made, key=lambda item: item.name), folder, output, commit)
 
 

@@ -13,9 +13,12 @@ from typing import Any, TypeVar
 
 from tfstrip_core import __version__
 from tfstrip_core.codecs import jsontext
-from tfstrip_core.errors import TfstripError, UsageError
-from tfstrip_core.inventory import Artifact, Finding, Inventory, Proof, Removed, StripResult
+from tfstrip_core.errors import TfstripError, UsageError, printable
+from tfstrip_core.inventory import Artifact, Call, CallState, Finding, Inventory, Outputs, Proof, Removed, StripResult
+from tfstrip_core.release.exporting import FORMATS, SAME
 from tfstrip_core.release.parts import join
+from tfstrip_core.release.proving import MOST_CALLS, MOST_WORDS
+from tfstrip_core.reports.artifacts import load
 from tfstrip_core.rules import RULES, verdict
 
 SCHEMA = "tfstrip-manifest/1"
@@ -24,7 +27,10 @@ MOST_BYTES = 64 << 20  # of a manifest that is read; one artifact's entry is abo
 _MOST = 1 << 63  # of what is counted: numbers beyond are no size of a file, and no float
 _COMMIT = re.compile(r"[0-9a-f]{40}|[0-9a-f]{64}")
 _SHA256 = re.compile(r"[0-9a-f]{64}")
+_NAME = re.compile(r"[A-Za-z0-9._+-]+")
 _WEIGHTS = ("as trained", "averages")
+# Of what is published; with any other state nothing is.
+_STATES: tuple[CallState, ...] = ("equal", "close", "skipped")
 
 _T = TypeVar("_T")
 
@@ -34,7 +40,8 @@ def _entry(artifact: Artifact) -> dict[str, Any]:
     return {
         "path": artifact.name,
         "source": result.source,
-        "format": result.inventory.format,
+        "form": artifact.to or SAME,
+        "format": artifact.format,
         "writer": result.inventory.writer,
         "bytes_before": result.bytes_before,
         "bytes_after": result.bytes_after,
@@ -46,13 +53,24 @@ def _entry(artifact: Artifact) -> dict[str, Any]:
         "removed": _by_rule(result),
         "kept": [_found(finding) for finding in result.kept],
         "weights": _WEIGHTS[result.averaged],
-        "proof": {"kept_tensors": result.proof.kept_tensors, "kept_bytes": result.proof.kept_bytes},
+        "proof": {
+            "kept_tensors": result.proof.kept_tensors,
+            "kept_bytes": result.proof.kept_bytes,
+            **({"outputs": _ran(artifact.outputs, artifact.not_run)} if artifact.outputs else {}),
+        },
+        **({"inside": artifact.inside} if artifact.inside else {}),
+        "load": load(artifact),
         **({"parts": _parts(artifact), "join": join(artifact.name, len(artifact.parts))} if artifact.parts else {}),
     }
 
 
 def _found(finding: Finding) -> dict[str, Any]:
     return {"rule": finding.rule, "subject": finding.subject, "bytes": finding.bytes}
+
+
+def _ran(outputs: Outputs, not_run: str) -> dict[str, Any]:
+    calls = [{field: getattr(call, field) for field in Call.__slots__} for call in outputs.calls]
+    return {"tolerance": outputs.tolerance, **({"not_run": not_run} if not_run else {}), "calls": calls}
 
 
 def _parts(artifact: Artifact) -> list[dict[str, Any]]:
@@ -106,7 +124,7 @@ def loads(text: bytes) -> tuple[str, list[Artifact]]:
 
 def _get(entry: Mapping[str, Any], key: str, kind: type[_T]) -> _T:
     value = entry[key]
-    if type(value) is not kind or (isinstance(value, int) and not 0 <= value < _MOST):
+    if type(value) is not kind or (isinstance(value, (int, float)) and not 0 <= value < _MOST):
         raise TypeError(key)
     return value
 
@@ -115,6 +133,10 @@ def _artifact(entry: Mapping[str, Any]) -> Artifact:
     """Return what an entry says; raises LookupError, TypeError or ValueError where it is none."""
     findings = tuple(_finding(item) for item in _get(entry, "findings", list))
     source, proof = _get(entry, "source", str), _get(entry, "proof", dict)
+    to = FORMATS[FORMATS.index(_get(entry, "form", str))]
+    outputs, not_run = _outputs(_get(proof, "outputs", dict)) if "outputs" in proof else (None, "")
+    if to != SAME and (outputs is None or not_run):  # it is an export's only proof
+        raise ValueError(to)
     inventory = Inventory(
         source,
         _get(entry, "format", str),
@@ -143,7 +165,47 @@ def _artifact(entry: Mapping[str, Any]) -> Artifact:
         sources=tuple((_get(item, "path", str), _digest(item)) for item in _get(entry, "sources", list)),
         result=result,
         weights_digest=None if entry["weights_digest"] is None else _digest(entry, "weights_digest"),
+        inside=_name(_get(entry, "inside", str)) if "inside" in entry else "",
+        to="" if to == SAME else to,
+        outputs=outputs,
+        not_run=not_run,
     )
+
+
+def _outputs(said: Mapping[str, Any]) -> tuple[Outputs, str]:
+    """Return what ran, and why nothing did; raises as _artifact does, also for a proof that would not be published."""
+    listed = _get(said, "calls", list)
+    outputs = Outputs(tuple(map(_call, listed)), _get(said, "tolerance", float))
+    not_run = _words(said, "not_run") if "not_run" in said else ""
+    if len(listed) > MOST_CALLS or bool(outputs.ran) == bool(not_run):
+        raise ValueError(not_run)
+    return outputs, not_run
+
+
+def _call(item: Mapping[str, Any]) -> Call:
+    state, difference = _get(item, "state", str), _get(item, "difference", float)
+    return Call(
+        _words(item, "loader"),
+        _words(item, "function"),
+        _STATES[_STATES.index(state)],
+        _words(item, "message"),
+        _get(item, "outputs", int),
+        _get(item, "bytes", int),
+        difference,
+    )
+
+
+def _words(item: Mapping[str, Any], key: str) -> str:
+    words = _get(item, key, str)
+    if printable(words)[:MOST_WORDS] != words:
+        raise ValueError(key)
+    return words
+
+
+def _name(name: str) -> str:
+    if not _NAME.fullmatch(name):
+        raise ValueError(name)
+    return name
 
 
 def _finding(item: Mapping[str, Any]) -> Finding:

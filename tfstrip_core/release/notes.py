@@ -7,6 +7,7 @@ from collections.abc import Sequence
 
 from tfstrip_core.inventory import Artifact
 from tfstrip_core.release.parts import join
+from tfstrip_core.reports.artifacts import ran, sums, tensors
 from tfstrip_core.reports.text import less
 
 BEGIN, END = "<!-- tfstrip: what was stripped, written anew by each run -->", "<!-- tfstrip: end -->"
@@ -20,19 +21,17 @@ def table(artifacts: Sequence[Artifact], room: int = LIMIT) -> str:
 
     Names of artifacts, numbers and digests are all that is in it: nothing of it can be a mark or a link.
     """
-    results = [artifact.result for artifact in artifacts]
-    before, after = sum(item.bytes_before for item in results), sum(item.bytes_after for item in results)
     joins = [line for artifact in artifacts if artifact.parts for line in _joining(artifact)]
     head = [
         BEGIN,
         "## Models without their training state",
         "",
-        f"{before:,} bytes before, {after:,} bytes after ({less(before, after)} less).",
-        "Every tensor kept was compared with the original, byte for byte; `manifest.json` says what was removed.",
+        *sums(artifacts),
+        "`manifest.json` says what was removed.",
         "",
         *joins,
-        "| artifact | before | after | less | tensors proven | SHA-256 |",
-        "| --- | ---: | ---: | ---: | ---: | --- |",
+        "| artifact | before | after | less | tensors proven | run | SHA-256 |",
+        "| --- | ---: | ---: | ---: | ---: | --- | --- |",
     ]
     rows = [_row(artifact) for artifact in artifacts]
     for count in range(len(rows), -1, -1):
@@ -46,7 +45,7 @@ def table(artifacts: Sequence[Artifact], room: int = LIMIT) -> str:
 def _row(artifact: Artifact) -> str:
     result = artifact.result
     sizes = f"{result.bytes_before:,} | {result.bytes_after:,} | {less(result.bytes_before, result.bytes_after)}"
-    return f"| `{artifact.name}` | {sizes} | {result.proof.kept_tensors} | `{artifact.sha256}` |"
+    return f"| `{artifact.name}` | {sizes} | {tensors(artifact)} | {ran(artifact)} | `{artifact.sha256}` |"
 
 
 def _joining(artifact: Artifact) -> list[str]:

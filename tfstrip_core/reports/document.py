@@ -6,7 +6,7 @@ import json
 from collections.abc import Iterable
 from typing import Any
 
-from tfstrip_core.inventory import Comparison, Inventory, StripResult
+from tfstrip_core.inventory import Comparison, ExportResult, Inventory, Outputs, StripResult
 from tfstrip_core.rules import RULES
 
 SCHEMA = "tfstrip/1"
@@ -85,7 +85,62 @@ def not_stripped(inventory: Inventory, source: str, target: str, message: str) -
     }
 
 
+def exported(result: ExportResult) -> dict[str, Any]:
+    """Return the entry of a finished export: the source's model, the form, what ran with which result, how to load."""
+    return model(result.inventory) | {
+        "source": result.source,
+        "target": result.target,
+        "to": result.to,
+        "bytes_before": result.bytes_before,
+        "bytes_after": result.bytes_after,
+        "load": result.load,
+        **ran(result.proof),
+        "notes": list(result.notes),
+    }
+
+
+def not_exported(inventory: Inventory, source: str, target: str, to: str, message: str) -> dict[str, Any]:
+    """Return the entry of an export that did not happen, with every key that a finished one has."""
+    return model(inventory) | {
+        "message": message,
+        "source": source,
+        "target": target,
+        "to": to,
+        "bytes_before": inventory.bytes,
+        "bytes_after": None,
+        "load": None,
+        "outputs": [],
+        "tolerance": None,
+        "notes": [],
+    }
+
+
 def compared(result: Comparison) -> list[dict[str, Any]]:
     """Return the entries of a finished verify; what was found is about the pair, so both carry it."""
-    verdict = {"equal": result.equal, "differences": list(result.differences)}
-    return [model(inventory) | verdict for inventory in (result.original, result.stripped)]
+    said = {"equal": result.equal, "differences": list(result.differences)}
+    return [model(inventory) | said for inventory in (result.original, result.stripped)]
+
+
+def verdict(result: Comparison) -> dict[str, Any]:
+    """Return what a finished verify says of the pair: with what ran, where that was asked for."""
+    said = {"equal": result.equal, "differences": list(result.differences)}
+    return said if result.outputs is None else {**said, **ran(result.outputs)}
+
+
+def ran(outputs: Outputs) -> dict[str, Any]:
+    """Return what came of running two models: each call, and the tolerance; an infinite difference is null."""
+    return {
+        "tolerance": outputs.tolerance,
+        "outputs": [
+            {
+                "loader": call.loader,
+                "function": call.function,
+                "state": call.state,
+                "message": call.message,
+                "outputs": call.outputs,
+                "bytes": call.bytes,
+                "difference": call.difference if call.difference < float("inf") else None,
+            }
+            for call in outputs.calls
+        ],
+    }

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Mapping
 
 from tfstrip_core import rules
 from tfstrip_core.errors import printable
@@ -43,6 +43,13 @@ def kept(results: Iterable[StripResult]) -> Iterator[str]:
             if not RULES[found.rule].note:
                 remedy = f"if it is training state, add {found.subject} to the input also"
                 yield _finding("warning", result.source, found, remedy)
+
+
+def not_run(models: Mapping[str, str]) -> Iterator[str]:
+    """Yield a notice on each model, by its path, that could not be run beside what was made of it, and why."""
+    for path, reason in models.items():
+        message = f"not proven by running it, only by its bytes: {reason}"
+        yield annotation("notice", path, "tfstrip not run", message)
 
 
 def lines(inventories: Iterable[Inventory], *, pointers_fail: bool = False) -> Iterator[str]:

@@ -9,21 +9,8 @@ from tfstrip_core import rules
 from tfstrip_core.errors import printable
 from tfstrip_core.inventory import Artifact, Change, Inventory
 from tfstrip_core.reports import text
+from tfstrip_core.reports.artifacts import load, ran, sums, tensors
 from tfstrip_core.rules import RULES
-
-# How each format is loaded for inference; the name is an asset's, of letters, digits and ".", "_", "+", "-".
-_LOAD = {
-    "keras-zip": 'keras.models.load_model("{name}")',
-    "keras-hdf5": 'keras.models.load_model("{name}", compile=False)',
-    "keras-hdf5-weights": 'model.load_weights("{name}")',
-    "keras-weights": 'model.load_weights("{name}")',
-    "tf-checkpoint": 'tf.train.Checkpoint(model=model).restore("{bare}") after unpacking',
-    "tf-checkpoint-names": 'tf.train.load_checkpoint("{bare}") after unpacking',
-    "graph-def": 'tf.compat.v1.GraphDef.FromString(open("{name}", "rb").read())',
-    "graph-def-text": 'google.protobuf.text_format.Parse(open("{name}").read(), tf.compat.v1.GraphDef())',
-    "meta-graph": 'tf.compat.v1.train.import_meta_graph("{name}")',
-    "tf-checkpoint-v1": 'tf.train.load_checkpoint("{bare}")',
-}
 
 
 def published(artifacts: Sequence[Artifact], url: str = "", *, draft: bool = False) -> str:
@@ -32,36 +19,34 @@ def published(artifacts: Sequence[Artifact], url: str = "", *, draft: bool = Fal
 
 
 def _published(artifacts: Sequence[Artifact], url: str, draft: bool) -> Iterator[str]:
-    results = [artifact.result for artifact in artifacts]
-    before, after = sum(item.bytes_before for item in results), sum(item.bytes_after for item in results)
     yield "## Models without their training state"
     yield ""
-    yield f"{before:,} bytes before, {after:,} bytes after ({text.less(before, after)} less)."
+    yield from sums(artifacts)
     if url:
         yield f"{'Draft of the release' if draft else 'Release'}: {_link(url)}."
-    yield "Every tensor kept was compared with the original, byte for byte."
     averaged = [artifact.name for artifact in artifacts if artifact.result.averaged]
     if averaged:
         yield f"The weights are the averages now in {', '.join(map(_name, averaged))}."
     yield ""
-    yield "| artifact | from | before | after | less | tensors proven |"
-    yield "| --- | --- | ---: | ---: | ---: | ---: |"
-    for artifact, result in zip(artifacts, results, strict=True):
+    yield "| artifact | from | before | after | less | tensors proven | run beside the original |"
+    yield "| --- | --- | ---: | ---: | ---: | ---: | --- |"
+    for artifact in artifacts:
+        result = artifact.result
         sizes = (
             f"{result.bytes_before:,} | {result.bytes_after:,} | {text.less(result.bytes_before, result.bytes_after)}"
         )
-        yield f"| {_name(artifact.name)} | {_name(result.source)} | {sizes} | {result.proof.kept_tensors} |"
-    yield from _pie(artifacts)
+        proof = f"{tensors(artifact)} | {ran(artifact)}"
+        yield f"| {_name(artifact.name)} | {_name(result.source)} | {sizes} | {proof} |"
+    yield from _pie([artifact for artifact in artifacts if not artifact.to])
     yield from _kept(artifacts)
+    yield from _not_run(artifacts)
     yield "<details><summary>SHA-256 digests, and how to load each artifact</summary>"
     yield ""
     yield "| artifact | SHA-256 | load it with |"
     yield "| --- | --- | --- |"
     for artifact in artifacts:
-        load = _LOAD.get(artifact.result.inventory.format, "{name}").format(
-            name=artifact.name, bare=artifact.inside or artifact.name
-        )
-        yield f"| {_name(artifact.name)} | `{artifact.sha256}` | {_name(load)} |"
+        unpack = f"{_name(f'tar -xzf {artifact.name}')}, then " if artifact.inside else ""
+        yield f"| {_name(artifact.name)} | `{artifact.sha256}` | {unpack}{_name(load(artifact))} |"
     yield ""
     yield "</details>"
 
@@ -95,6 +80,16 @@ def _kept(artifacts: Iterable[Artifact]) -> Iterator[str]:
         for artifact, found in left:
             what = f"{found.rule} {RULES[found.rule].name}"
             yield f"- {_name(artifact.name)}: {what}: {_name(found.subject)}, {text.size(found.bytes)}"
+        yield ""
+
+
+def _not_run(artifacts: Iterable[Artifact]) -> Iterator[str]:
+    left = [artifact for artifact in artifacts if artifact.not_run]
+    if left:
+        yield "Not run beside the original:"
+        yield ""
+        for artifact in left:
+            yield f"- {_name(artifact.name)}: {_name(artifact.not_run)}"
         yield ""
 
 

@@ -27,6 +27,6 @@ def before_and_after(results: Sequence[StripResult], console: Console | None = N
             f"{before:,}",
             f"{after:,}",
             less(before, after),
-            str(result.proof.kept_tensors),
+            str(result.proof.kept_tensors or ""),
         )
     (console or Console()).print(table)

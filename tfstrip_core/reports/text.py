@@ -9,7 +9,7 @@ from collections.abc import Iterator, Sequence
 
 from tfstrip_core import rules
 from tfstrip_core.errors import printable
-from tfstrip_core.inventory import Comparison, Finding, Inventory, Plan, StripResult
+from tfstrip_core.inventory import Comparison, ExportResult, Finding, Inventory, Outputs, Plan, StripResult
 from tfstrip_core.plan import ema_ways, leaves_a_weight
 from tfstrip_core.rules import RULES
 
@@ -231,6 +231,23 @@ def strip_notices(result: StripResult) -> Iterator[str]:
         yield f"{target}: loss, metrics and optimizer settings are gone: call compile() before evaluate()"
 
 
+def export_lines(result: ExportResult) -> Iterator[str]:
+    """Yield what an export did: sizes, what came of each call of original and result, and how to load the result."""
+    yield f"{shown(result.target)}: {result.bytes_before:,} -> {size(result.bytes_after)}"
+    for line in ran(result.proof):
+        yield f"  {line}"
+    yield f"  load: {printable(result.load)}"
+
+
+def export_notices(result: ExportResult) -> Iterator[str]:
+    """Yield what the user should know of an export's result, first that nothing proves it where that is so."""
+    target = shown(result.target)
+    if not result.proof.ran:
+        yield f"{target}: not proven: nothing that the original gives could be compared, so see for yourself"
+    for note in result.notes:
+        yield f"{target}: {printable(note)}"
+
+
 def attached(uploaded: Sequence[str], skipped: Sequence[str]) -> Iterator[str]:
     """Yield what was sent to a release and what was there already."""
     for name in uploaded:
@@ -250,10 +267,25 @@ def share(name: str, inventories: Sequence[Inventory]) -> Iterator[str]:
 def verify_lines(result: Comparison) -> Iterator[str]:
     """Yield whether two models are equal, and every difference."""
     paths = f"{shown(result.original.path)}, {printable(result.stripped.path)}"
-    if result.equal:
+    if not result.differences and result.original.format == result.stripped.format:
         yield f"{paths}: equal, {result.proof.kept_tensors} tensors, {size(result.proof.kept_bytes)} compared"
     for difference in result.differences:
         yield f"{paths}: {difference}"
+    if result.outputs is not None:
+        for line in ran(result.outputs):
+            yield f"{paths}: {line}"
+
+
+def ran(outputs: Outputs) -> Iterator[str]:
+    """Yield what came of each call of two models that were run."""
+    for call in outputs.calls:
+        what = " ".join(printable(word) for word in (call.loader, call.function) if word) or "run"
+        said = f"{what}: {call.state}"
+        if call.state in ("equal", "close", "different") and call.outputs:
+            said += f", {call.outputs} output{'' if call.outputs == 1 else 's'}, {size(call.bytes)}"
+        if call.state == "close":
+            said += f", at most {call.difference:.3g} apart"
+        yield f"{said}: {printable(call.message)}" if call.message else said
 
 
 def replaced(old: Sequence[str], known: Sequence[str], new: Sequence[str]) -> Iterator[str]:

@@ -9,21 +9,24 @@ import importlib.util
 import json
 import os
 import signal
+import stat
 import subprocess
 import sys
 import tempfile
+import time
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, BinaryIO
 
 from tfstrip_core import signals
 from tfstrip_core.codecs import jsontext
-from tfstrip_core.errors import CannotRun, Unreadable, UsageError, printable
+from tfstrip_core.errors import CannotRun, Refused, Unreadable, UsageError, printable
 
 REQUEST, REPLY, LOG = "request.json", "reply.json", "log"
 _MAX_REPLY = 64 << 20
 _MAX_LOG = 4096  # of what a process said last
+_MAX_FILE = 4 << 30  # of what a process writes: outputs, the log
 _STEP = 0.1  # seconds between two looks at whether the user wants to stop
 # All that a process learns of its surroundings. What a framework or a loader needs is here, nothing else is asked for.
 _KEPT = (
@@ -82,62 +85,76 @@ def ask(task: str, request: Mapping[str, Any], folder: str, limits: Limits | Non
         with suppress(FileNotFoundError):
             os.unlink(os.path.join(folder, name))
     with open(os.path.join(folder, REQUEST), "w", encoding="utf-8") as file:
-        json.dump({"task": task, "memory": limits.memory, "parent": os.getpid(), "request": dict(request)}, file)
-    code = _wait(folder, limits.seconds)
+        asked = {"task": task, "memory": limits.memory, "file": _MAX_FILE, "parent": os.getpid()}
+        json.dump(asked | {"request": dict(request)}, file)
+    with open(os.path.join(folder, LOG), "w+b") as log:
+        code = _wait(folder, limits.seconds, log)
+        log.seek(max(0, log.seek(0, os.SEEK_END) - _MAX_LOG))  # not by its name, which may lead elsewhere by now
+        lines = log.read(_MAX_LOG).decode("utf-8", "replace").strip().splitlines()
     said = _reply(folder)
     if said is None:
-        with open(os.path.join(folder, LOG), "rb") as log:
-            log.seek(max(0, log.seek(0, os.SEEK_END) - _MAX_LOG))
-            lines = log.read().decode("utf-8", "replace").strip().splitlines()
         how = f"was ended by {signal.Signals(-code).name}" if code < 0 else f"ended with code {code}"
         last = f": {printable(lines[-1])[:300]}" if lines else ""
         raise CannotRun(f"the process that ran it {how}{last}", "see that it runs in TensorFlow by itself")
     if "cause" in said:
-        raise CannotRun(str(said["cause"]), str(said.get("remedy", "")))
+        kind = UsageError if said.get("usage") is True else CannotRun
+        raise kind(str(said["cause"]), str(said.get("remedy", "")))
     answer = said.get("answer")
     if not isinstance(answer, dict):
         raise CannotRun("the process that ran it gave no answer", "see that it runs in TensorFlow by itself")
     return answer
 
 
-def _wait(folder: str, seconds: float) -> int:
+def _wait(folder: str, seconds: float, log: BinaryIO) -> int:
     """Run the process to its end, or to that of its time; nothing of its group is left."""
     home = os.path.abspath(folder)
     kept = {name: os.environ[name] for name in _KEPT if name in os.environ}
     package = os.path.dirname(os.path.abspath(signals.__file__))
-    with open(os.path.join(folder, LOG), "wb") as log:
-        process = subprocess.Popen(  # noqa: S603 - this Python, and no shell
-            [sys.executable, "-I", "-B", "-c", _START, package, home],
-            cwd=home,
-            env={**kept, **_SET, "HOME": home, "TMPDIR": home},
-            stdin=subprocess.DEVNULL,
-            stdout=log,
-            stderr=log,
-            start_new_session=True,
-        )
-        try:
-            left = seconds
-            while True:
-                try:
-                    return process.wait(min(_STEP, max(left, 0.001)))
-                except subprocess.TimeoutExpired:
-                    signals.obey()
-                    left -= _STEP
-                    if left <= 0:
-                        raise CannotRun(f"it ran longer than {seconds:g} seconds", "try a smaller input") from None
-        finally:
-            with suppress(OSError):
-                os.killpg(process.pid, signal.SIGKILL)
-            process.wait()
+    process = subprocess.Popen(  # noqa: S603 - this Python, and no shell
+        [sys.executable, "-I", "-B", "-c", _START, package, home],
+        cwd=home,
+        env={**kept, **_SET, "HOME": home, "TMPDIR": home},
+        stdin=subprocess.DEVNULL,
+        stdout=log,
+        stderr=log,
+        start_new_session=True,
+    )
+    try:
+        end = time.monotonic() + seconds
+        while True:
+            try:
+                return process.wait(min(_STEP, max(end - time.monotonic(), 0.001)))
+            except subprocess.TimeoutExpired:
+                signals.obey()
+                if time.monotonic() >= end:
+                    raise CannotRun(f"it ran longer than {seconds:g} seconds", "try a smaller input") from None
+    finally:
+        with suppress(OSError):
+            os.killpg(process.pid, signal.SIGKILL)
+        process.wait()
+
+
+def opened(path: str) -> BinaryIO | None:
+    """Open the regular file that a process left at a path; None where it left none, or something else."""
+    flags = (getattr(os, name, 0) for name in ("O_NOFOLLOW", "O_NONBLOCK", "O_BINARY"))
+    try:
+        number = os.open(path, os.O_RDONLY | sum(flags))
+    except OSError:
+        return None
+    if stat.S_ISREG(os.fstat(number).st_mode):
+        return os.fdopen(number, "rb")
+    os.close(number)
+    return None
 
 
 def _reply(folder: str) -> dict[str, Any] | None:
-    path = os.path.join(folder, REPLY)
+    file = opened(os.path.join(folder, REPLY))
+    if file is None:
+        return None
+    with file:
+        text = file.read(_MAX_REPLY + 1)
     try:
-        if os.path.islink(path) or os.path.getsize(path) > _MAX_REPLY:
-            return None
-        with open(path, "rb") as file:
-            said = jsontext.parse(file.read(_MAX_REPLY), "the answer")
-    except (OSError, Unreadable):
+        said = jsontext.parse(text, "the answer") if len(text) <= _MAX_REPLY else None
+    except (Unreadable, Refused):
         return None
     return said if isinstance(said, dict) else None

@@ -46,7 +46,7 @@ if TYPE_CHECKING:
     from tfstrip_core.codecs.layouts import Layout
     from tfstrip_core.containers import Container
 
-_NO_ROOM = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EROFS)
+NO_ROOM = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EROFS)
 
 
 def strip(
@@ -85,7 +85,7 @@ def strip(
         _check_outputs(found, scope)
         return _strip(found, target, Choices(ema, also, drop_training_config, scope), force)
     except OSError as error:
-        if error.errno in _NO_ROOM:
+        if error.errno in NO_ROOM:
             raise CannotReplace(f"its result cannot be written ({error.strerror})", "make room where it goes") from None
         raise Unreadable(
             f"cannot be read or written ({error.strerror or error})", "check space and permissions"

@@ -6,17 +6,29 @@ The same comparison is the proof of every strip.
 from __future__ import annotations
 
 import os
-from collections.abc import Callable, Collection, Mapping
+from collections.abc import Callable, Collection, Mapping, Sequence
 from contextlib import ExitStack, suppress
+from dataclasses import replace
 
 from tfstrip_core import containers
 from tfstrip_core.codecs.window import same
 from tfstrip_core.discover import Found, look
-from tfstrip_core.errors import TfstripError, Unreadable, UsageError, printable
-from tfstrip_core.inventory import INFERENCE, Comparison, Contents, Finding, Key, Proof, Scope
+from tfstrip_core.errors import CannotRun, TfstripError, Unreadable, UsageError, printable
+from tfstrip_core.inventory import (
+    INFERENCE,
+    Call,
+    Comparison,
+    Contents,
+    Finding,
+    Inventory,
+    Key,
+    Outputs,
+    Proof,
+    Scope,
+)
 from tfstrip_core.plan import Ema
 from tfstrip_core.rules import RULES
-from tfstrip_core.verbs.inspect import inspect
+from tfstrip_core.verbs.inspect import examine, inspect
 
 _NAMED = 10  # so many outputs are named
 _WHAT = {
@@ -25,16 +37,72 @@ _WHAT = {
     "group": "group",
     "member": "file",
     "config": "configuration",
-} | {"graph": "the graph's"}
+    "graph": "the graph's",
+}
+# How far numbers may be apart where two formats are compared by running them.
+_TOLERANCE, _TOLERANCE_TFLITE = 1e-5, 1e-4
+_TFLITE = "tflite"
 
 
-def verify(original: str, stripped: str, *, ema: Ema = "", also: Collection[str] = ()) -> Comparison:
+def verify(
+    original: str,
+    stripped: str,
+    *,
+    ema: Ema = "",
+    also: Collection[str] = (),
+    outputs: bool = False,
+    inputs: str = "",
+    imports: Sequence[str] = (),
+) -> Comparison:
     """Compare two models byte for byte: every tensor kept, every attribute, configuration and asset.
+
+    With `outputs` both are run on the same inputs as well, see outputs.compare_outputs for those, `inputs` and
+    `imports`: two models of one format must give the same bytes. Of two formats only what they give is compared, within
+    1e-5 * max(1, |number|), of a TFLite model within 1e-4.
 
     What is gone must be removable by the rules or named in `also` (KEYs, and functions of a SavedModel); of that, all
     that no signature reaches may be gone together, as the profile serving has it. With `ema` "apply" the weights must
     have their averages' bytes. Raises what inspect raises, and UsageError for a KEY that names nothing.
     """
+    if not outputs:
+        if inputs or imports:
+            raise UsageError("--inputs and --import say how models are run", "ask for that too, by --outputs")
+        return _by_bytes(original, stripped, ema, also)
+    if ema:
+        raise UsageError("averages give other outputs than the weights", "verify --ema apply without --outputs")
+    from tfstrip_core.running.child import check_framework
+
+    check_framework()
+    before, after = inspect(original), _inspect_any(stripped)
+    tolerance = _TOLERANCE_TFLITE if after.format == _TFLITE else _TOLERANCE
+    if before.format == after.format:
+        tolerance = 0.0
+        done = _by_bytes(original, stripped, ema, also)
+    else:
+        note = (
+            f"the formats differ, {before.format} and {after.format}, so bytes are not compared: what they give is, "
+            f"within {tolerance:g} * max(1, |number|)"
+        )
+        done = Comparison(before, after, (), (note,), Proof(0, 0))
+    return replace(done, outputs=_run(original, stripped, inputs, imports, tolerance))
+
+
+def _inspect_any(path: str) -> Inventory:
+    """Return the inventory of a model, or of a TFLite one, of which nothing more is known."""
+    found = look(path)
+    return examine(found) if found.kind == _TFLITE else inspect(path)
+
+
+def _run(original: str, stripped: str, inputs: str, imports: Sequence[str], tolerance: float) -> Outputs:
+    from tfstrip_core.verbs.outputs import compare_outputs
+
+    try:
+        return compare_outputs(original, stripped, inputs=inputs, imports=imports, tolerance=tolerance)
+    except CannotRun as error:
+        return Outputs((Call("", "", "skipped", str(error)),), tolerance)
+
+
+def _by_bytes(original: str, stripped: str, ema: Ema, also: Collection[str]) -> Comparison:
     before, after = inspect(original), inspect(stripped)
     if before.format != after.format:
         return Comparison(before, after, (f"the formats differ: {before.format} and {after.format}",), (), Proof(0, 0))

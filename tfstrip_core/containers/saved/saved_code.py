@@ -103,3 +103,8 @@ def of_keras(model: SavedModel) -> Iterator[Finding]:
         told.update(dict.fromkeys(keras_config.code(keras_config.entries(said))))
     for subject, what in told:
         yield Finding("TFS501", subject, 0, what)
+
+
+def never_run() -> dict[str, str]:
+    """Return the operations that must not be run for a comparison, each with what it does; reading is harmless."""
+    return {op: does for op, does in _OPS.items() if does != _READS}
