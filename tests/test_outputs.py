@@ -74,15 +74,17 @@ class Module(tf.Module):
     def number(self, x): return tf.strings.to_number(x)
     @tf.function(input_signature=[S([None], tf.int32)])
     def embed(self, x): return tf.nn.embedding_lookup(self.w, x)
+
+class Writer(tf.Module):
     @tf.function(input_signature=[S([], tf.string)])
     def write(self, x):
         tf.io.write_file("written", x)
         return x
 
-module = Module()
+module, writer = Module(), Writer()
 names = ["conv", "kinds", "random", "count", "number", "rank", "embed"]
 tf.saved_model.save(module, "kinds", {n: getattr(module, n).get_concrete_function() for n in names})
-tf.saved_model.save(module, "writes", module.write.get_concrete_function())
+tf.saved_model.save(writer, "writes", writer.write.get_concrete_function())
 with tf.Graph().as_default(), tf1.Session() as session:
     x, w = tf1.sparse_placeholder(tf.float32, [None, 4]), tf1.get_variable("w", [4, 2])
     session.run(tf1.global_variables_initializer())
@@ -220,7 +222,6 @@ def test_inputs_of_every_kind_are_made(made: Path) -> None:
         assert "run again" in named(found, f"{loader} random").message
     assert said["v2 ragged(string[?,?])"] == said["v2 sparse(float32[?,4])"] == "equal"
     assert named(found, "v2 conv").bytes == 2 * 13 * 13 * 2 * 4
-    assert "write" not in {call.function.partition("(")[0] for call in found.calls if call.state != "skipped"}
 
 
 def test_sparse_and_open_inputs_of_keras_and_of_sessions(made: Path) -> None:
