@@ -2,6 +2,7 @@
 
 import json
 import os
+import re
 import shutil
 import subprocess
 import sys
@@ -352,7 +353,8 @@ def test_what_writes_files_is_never_run(made: Path, tmp_path: Path, monkeypatch)
     for pair in ((made / "writes", made / "writes"), (made / "kinds", made / "writes")):
         found = compare_outputs(*map(str, pair))
         assert {call.state for call in found.calls} == {"skipped"}
-        assert all("WriteFile writes files, so it is not run" in call.message for call in found.calls)
+        said = re.compile("the operation WriteFile.* writes files, so it is not run")
+        assert all(said.fullmatch(call.message) for call in found.calls)
     assert not (tmp_path / "written").exists()
 
 
