@@ -358,6 +358,17 @@ def test_what_writes_files_is_never_run(made: Path, tmp_path: Path, monkeypatch)
     assert not (tmp_path / "written").exists()
 
 
+@pytest.mark.parametrize("held", [b"FlexWriteFile\0", b"\x0a\1w\x12\x09WriteFile\x1a"], ids=["name", "node"])
+def test_a_tflite_model_that_writes_files_is_never_run(held: bytes, made: Path, tmp_path: Path) -> None:
+    """TFLite takes operations from TensorFlow, those too: by their name there, or by the node that they were."""
+    target = tmp_path / "m.tflite"
+    target.write_bytes((made / "net.tflite").read_bytes() + held)
+    found = compare_outputs(str(made / "net.keras"), str(target))
+    assert {(call.state, call.message) for call in found.calls} == {
+        ("skipped", "the operation WriteFile writes files, so it is not run")
+    }
+
+
 def test_code_in_a_model_is_never_run(made: Path) -> None:
     """Keras 2 loads a Lambda layer of an HDF5 file whatever safe_mode says, so that we look ourselves."""
     found = compare_outputs(str(made / "lambda.h5"), str(made / "lambda.h5"))
@@ -401,14 +412,16 @@ def test_the_users_arrays_are_what_is_run_on(made: Path, tmp_path: Path) -> None
     wrong: list[tuple[dict[str, Any], str]] = [
         ({"a": a, "c": b}, "there is no b"), ({"a": a, "b": b, "c": b}, "c, which nothing takes"),
         ({"a": a, "b": b.astype("f8")}, "not b: float64"), ({"a": np.array([{}], object)}, "no .npz of arrays"),
+        ({"a": np.array(["2020"], "M8")}, "give numbers"),
     ]  # fmt: skip
     for arrays, words in wrong:
         np.savez(file, **arrays)
         with pytest.raises(UsageError, match=words):
             compare_outputs(net, net, inputs=file)
-    Path(file).write_bytes(b"nothing")
-    with pytest.raises(UsageError, match=r"no \.npz of arrays"):
-        compare_outputs(net, net, inputs=file)
+    for content in (b"nothing", b"PK\3\4 and nothing"):
+        Path(file).write_bytes(content)
+        with pytest.raises(UsageError, match=r"no \.npz of arrays"):
+            compare_outputs(net, net, inputs=file)
 
 
 def test_the_command_says_what_ran(made: Path, tmp_path: Path, capsys) -> None:
