@@ -178,7 +178,7 @@ def test_an_export_is_half_of_what_keras_writes(recurrent: tuple[str, Any, Any],
     result = made(path, tmp_path / "export", "saved_model")
     mine, theirs = bytes_of(tmp_path / "export"), bytes_of(Path(path).parent / "by_keras")
     assert result.bytes_after == mine
-    assert mine <= (0.6 if KERAS == 3 else 1.0) * theirs
+    assert mine <= (0.6 if KERAS == 3 else 1.001) * theirs  # names with numbers of other lengths
     data = "variables/variables.data-00000-of-00001"
     weights = [os.path.getsize(folder / data) for folder in (tmp_path / "export", Path(path).parent / "by_keras")]
     assert weights[0] <= (0.51 if KERAS == 3 else 1.0) * weights[1]

@@ -105,11 +105,10 @@ def test_it_has_no_more_memory_than_it_may(task) -> None:
 
 
 @linux
-def test_it_writes_no_more_than_it_may(task, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_it_writes_no_more_than_it_may(task) -> None:
     """A model that gives without end does not fill the disk."""
-    monkeypatch.setattr(child, "_MAX_FILE", 1 << 20)
     with pytest.raises(CannotRun, match="File too large"):
-        task("open('values', 'wb').write(bytes(1 << 24))")
+        task("open('values', 'wb').write(bytes(1 << 24))", Limits(file=1 << 20))
 
 
 @pytest.mark.parametrize(

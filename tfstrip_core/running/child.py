@@ -26,7 +26,6 @@ from tfstrip_core.errors import CannotRun, Refused, Unreadable, UsageError, prin
 REQUEST, REPLY, LOG = "request.json", "reply.json", "log"
 _MAX_REPLY = 64 << 20
 _MAX_LOG = 4096  # of what a process said last
-_MAX_FILE = 4 << 30  # of what a process writes: outputs, the log
 _STEP = 0.1  # seconds between two looks at whether the user wants to stop
 # All that a process learns of its surroundings. What a framework or a loader needs is here, nothing else is asked for.
 _KEPT = (
@@ -54,10 +53,14 @@ worker.main(sys.argv[2])
 
 @dataclass(frozen=True, slots=True)
 class Limits:
-    """What a process may use: wall-clock `seconds`, `memory` in bytes beyond what a framework takes."""
+    """What a process may use: wall-clock `seconds`, `memory` in bytes beyond what a framework takes.
+
+    `file` is the size in bytes of any file that it writes: outputs, the log, a model in another form.
+    """
 
     seconds: float = 600
     memory: int = 16 << 30
+    file: int = 4 << 30
 
 
 def check_framework() -> None:
@@ -85,7 +88,7 @@ def ask(task: str, request: Mapping[str, Any], folder: str, limits: Limits | Non
         with suppress(FileNotFoundError):
             os.unlink(os.path.join(folder, name))
     with open(os.path.join(folder, REQUEST), "w", encoding="utf-8") as file:
-        asked = {"task": task, "memory": limits.memory, "file": _MAX_FILE, "parent": os.getpid()}
+        asked = {"task": task, "memory": limits.memory, "file": limits.file, "parent": os.getpid()}
         json.dump(asked | {"request": dict(request)}, file)
     with open(os.path.join(folder, LOG), "w+b") as log:
         code = _wait(folder, limits.seconds, log)

@@ -16,7 +16,7 @@ Run = Callable[[Given], Mapping[str, Any]]
 class Function:
     """One function of a loaded model: `run` takes an array for each of its `wants`, and returns arrays by name.
 
-    `signature` says that the model's users call it by that name; any other is there for code that loads the model.
+    `signature` says that the model is served by that name; any other is for code that loads the model, or for training.
     `error` says why it cannot be run at all, `unknown` why not on inputs of our own making.
     """
 

@@ -20,10 +20,11 @@ _RANDOM_SEED = 11
 
 def objects(request: Mapping[str, Any]) -> Iterator[Function]:
     """Yield the signatures of a SavedModel as tf.saved_model.load restores them, then its other functions."""
-    for tags in _tag_sets(request["path"]):
+    every = _tag_sets(request["path"])
+    for tags in every:
         loaded = _loaded(request["path"], tags)
         for name, function in sorted(loaded.signatures.items()):
-            yield Function(_named(tags, name), *_restored(function))
+            yield Function(_named(tags, name), *_restored(function), signature=_serves(tags, every))
         if tags == ["serve"]:
             yield from _others(loaded)
 
@@ -48,6 +49,11 @@ def _meta_graphs(path: str) -> list[Any]:
     from tensorflow.python.saved_model import loader_impl
 
     return list(loader_impl.parse_saved_model(path).meta_graphs)
+
+
+def _serves(tags: list[str], every: list[list[str]]) -> bool:
+    """Whether the signatures of a MetaGraph are there to be served: the others are for training and evaluation."""
+    return "serve" in tags if any("serve" in one for one in every) else "train" not in tags
 
 
 def _named(tags: list[str], name: str) -> str:
@@ -153,14 +159,17 @@ def _never(_: Given) -> dict[str, Any]:
 
 def signatures(request: Mapping[str, Any]) -> Iterator[Function]:
     """Yield the signatures of a SavedModel as a session of TensorFlow 1 runs them, each in a session of its own."""
-    for graph in _meta_graphs(request["path"]):
+    graphs = _meta_graphs(request["path"])
+    every = [list(graph.meta_info_def.tags) for graph in graphs]
+    for graph in graphs:
         tags = sorted(graph.meta_info_def.tags)
         placeholders = {
             node.name: node.attr["shape"].shape for node in graph.graph_def.node if node.op.startswith("Placeholder")
         }
         for name, signature in sorted(graph.signature_def.items()):
             if name not in _SPECIAL:
-                yield _of_session(request["path"], tags, name, signature, placeholders)
+                found = _of_session(request["path"], tags, name, signature, placeholders)
+                yield replace(found, signature=_serves(tags, every))
 
 
 def _of_session(path: str, tags: list[str], name: str, signature: Any, placeholders: Mapping[str, Any]) -> Function:

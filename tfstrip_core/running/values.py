@@ -65,6 +65,11 @@ def parse(said: Any, size: int) -> tuple[Value, ...]:
     return tuple(found)
 
 
+def known(value: Value) -> bool:
+    """Whether a tensor is of a dtype that another process takes."""
+    return value.dtype == STRING or value.dtype in _SIZES
+
+
 def _fits(value: Value) -> bool:
     count = prod(value.shape)
     if value.dtype == STRING:

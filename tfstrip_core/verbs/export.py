@@ -41,16 +41,18 @@ _SOURCES = {KERAS_ZIP: ".keras", KERAS_DIRECTORY: ".keras", HDF5: ".h5", SAVED_M
 
 @dataclass(frozen=True, slots=True)
 class _Job:
-    """What one export works with: a private `folder`, `room` for its processes, and what the user's code is called."""
+    """What one export works with: private folders, the user's modules, the source's `size` in bytes."""
 
     folder: str
     room: str
     imports: tuple[str, ...]
+    size: int
 
     def convert(self, to: Form, source: str, target: str) -> list[str]:
         """Write the form `to` of the model at `source` in a process of its own; return what the user should know."""
         request = {"to": to, "source": source, "target": target, "imports": self.imports, "folder": os.getcwd()}
-        said = child.ask("converting", request, self.room)
+        limits = child.Limits(seconds=3600, file=(4 << 30) + 4 * self.size)  # Keras 3 stores each weight twice
+        said = child.ask("converting", request, self.room, limits)
         notes = said.get("notes")
         return [str(note) for note in notes] if isinstance(notes, list) else []
 
@@ -120,7 +122,7 @@ def _export(
     seen = replace.stamps("", before)
     place = os.path.abspath(target)
     with child.room() as room, replace.workshop(place) as folder:
-        job = _Job(os.path.join(folder, "result.made"), room, imports)
+        job = _Job(os.path.join(folder, "result.made"), room, imports, replace.total(seen))
         os.mkdir(job.folder)
         small = _stripped(found, job, ema, also)
         built = os.path.join(folder, "result")

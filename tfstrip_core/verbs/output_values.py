@@ -21,7 +21,7 @@ def judged(call: Call, original: _Run, result: _Run, *, cross: bool, tolerance: 
     """Return what came of a call that the original ran. `cross`: the two are of different forms."""
     (left, one), (right, other) = original, result
     if other.missing and not one.signature:
-        return replace(call, message="the result does not have it, and no signature calls it")
+        return replace(call, message="the result does not have it, and serving has no use for it")
     if other.missing:
         return replace(call, state="missing", message="the result does not have it")
     if other.misfit:

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import os
 import re
+import zipfile
+import zlib
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass, replace
@@ -30,6 +32,10 @@ _FORMS = {
     _TFLITE: ("TFLite model", ("tflite",)),
 }
 _NO_GRAPH = ("holds weights and no graph, so there is nothing to run", "name a whole model")
+# What numpy makes of files that are none of its own.
+_NO_ARRAYS = (
+    OSError, ValueError, AttributeError, TypeError, EOFError, KeyError, RuntimeError, zipfile.BadZipFile, zlib.error,
+)  # fmt: skip
 _NEVER = ("writes files", "speaks to other machines", "calls Python code that is not in the model")
 
 
@@ -110,10 +116,13 @@ def _arrays(path: str, room: str) -> tuple[str, tuple[values.Value, ...]]:
 
     file = os.path.join(room, "inputs")
     try:
-        with np.load(path, allow_pickle=False) as stored, open(file, "w+b") as out:
+        with open(path, "rb") as raw, np.load(raw, allow_pickle=False) as stored, open(file, "w+b") as out:
             found = tuple(values.add(out, name, stored[name]) for name in stored.files)
-    except (OSError, ValueError, AttributeError, TypeError, EOFError, KeyError) as error:
+    except _NO_ARRAYS as error:
         raise UsageError(f"--inputs {path}: this is no .npz of arrays ({error})", "write it with numpy.savez") from None
+    for value in found:
+        if not values.known(value):
+            raise UsageError(f"--inputs {path}: {value.name} is of {value.dtype}", "give numbers, bools or strings")
     if not found:
         raise UsageError(f"--inputs {path}: there are no arrays in it", "write it with numpy.savez")
     return file, found
