@@ -12,6 +12,7 @@ from graph_fixtures import ALL, Graph
 
 import tfstrip_core
 from tfstrip_core.codecs import graph_file
+from tfstrip_core.verbs.outputs import compare_outputs
 
 if find_spec("tensorflow") is None and not E2E:
     pytest.skip("needs TensorFlow: make test installs it", allow_module_level=True)
@@ -72,3 +73,37 @@ def test_a_flipped_bit_is_another_answer(tmp_path: Path) -> None:
     tfstrip_core.strip(str(flipped), target, output_names=graph.outputs)
     assert computed(graph, target, ".pb") == computed(graph, str(flipped), ".pb")
     assert computed(graph, target, ".pb") != computed(graph, graph.path(".frozen.pb"), ".pb")
+
+
+@pytest.mark.parametrize("scenario", ["adam_batchnorm", "label_needed", "loop"])
+def test_a_frozen_graph_is_run_beside_what_is_left_of_it(scenario: str, tmp_path: Path) -> None:
+    """The proof by running takes the outputs that are left, from the placeholders that they need."""
+    graph = next(graph for graph in readable() if graph.scenario == scenario)
+    target = str(tmp_path / "small.pb")
+    tfstrip_core.strip(graph.path(".frozen.pb"), target, output_names=graph.outputs)
+    done = tfstrip_core.verify(graph.path(".frozen.pb"), target, outputs=True)
+    assert done.equal
+    assert done.outputs is not None
+    assert [(call.loader, call.function, call.state) for call in done.outputs.calls] == [("graph", "graph", "equal")]
+    assert done.outputs.calls[0].bytes > 0
+
+
+def test_a_graph_with_one_other_weight_gives_something_else(tmp_path: Path) -> None:
+    """Where a bit of a constant is flipped the run tells it, whatever the comparison of bytes says."""
+    graph = next(graph for graph in readable() if graph.scenario == "adam_batchnorm")
+    target = tmp_path / "other.pb"
+    content = bytearray(Path(graph.path(".frozen.pb")).read_bytes())
+    weight = np.load(graph.folder / f"{graph.scenario}.npz")["logits/kernel"].tobytes()
+    content[content.index(weight) + 3] ^= 0x80  # a sign
+    target.write_bytes(content)
+    found = compare_outputs(graph.path(".frozen.pb"), str(target))
+    assert [call.state for call in found.calls] == ["different"]
+
+
+def test_variables_without_values_are_not_run(tmp_path: Path) -> None:
+    """A graph that reads variables is no model by itself, and nothing is claimed of it."""
+    graph = next(graph for graph in readable() if graph.scenario == "resources")
+    target = str(tmp_path / "small.pb")
+    tfstrip_core.strip(graph.path(".pb"), target, output_names=graph.outputs)
+    (call,) = compare_outputs(graph.path(".pb"), target).calls
+    assert (call.state, "has no values for them" in call.message) == ("skipped", True)

@@ -54,7 +54,7 @@ _LOADERS = {
     "session": ("saved_models", "signatures"),
     "keras": ("keras_models", "whole"),
     "tflite": ("lite_models", "signatures"),
-    "graph": ("saved_models", "graph"),
+    "graph": ("graphs", "outputs"),
 }
 
 

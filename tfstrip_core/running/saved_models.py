@@ -1,4 +1,4 @@
-"""SavedModels and GraphDefs in a process of their own: the loader of TensorFlow 2, and the one of sessions."""
+"""SavedModels in a process of their own: the loader of TensorFlow 2, and the one of sessions."""
 
 from __future__ import annotations
 
@@ -236,25 +236,3 @@ def _fetched(info: Any) -> list[str]:
     if info.HasField("composite_tensor"):
         return [one.name for one in info.composite_tensor.components]
     return [info.name]
-
-
-def graph(request: Mapping[str, Any]) -> Iterator[Function]:
-    """Yield the one function of a GraphDef: from its placeholders to the tensors named in `outputs`."""
-    import tensorflow as tf
-
-    tf1 = tf.compat.v1
-    definition = tf1.GraphDef()
-    with open(request["path"], "rb") as file:
-        definition.ParseFromString(file.read())
-    with tf.Graph().as_default() as whole:
-        tf.import_graph_def(definition, name="")
-    fed = [op.outputs[0] for op in whole.get_operations() if op.type in ("Placeholder", "PlaceholderV2")]
-    wants = tuple(Want(one.op.name, one.dtype.base_dtype.name, _shape(one.shape)) for one in fed)
-    names = {name: name if ":" in name else f"{name}:0" for name in request["outputs"]}
-
-    def run(given: Given) -> dict[str, Any]:
-        with tf1.Session(graph=whole) as session:
-            feed = {f"{name}:0": array for name, array in given.items()}
-            return dict(zip(names, session.run(list(names.values()), feed), strict=True))
-
-    yield Function("graph", wants, run)

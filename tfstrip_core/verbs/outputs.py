@@ -8,7 +8,7 @@ import zipfile
 import zlib
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import ExitStack
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 from tfstrip_core import containers
@@ -29,6 +29,8 @@ _FORMS = {
     containers.KERAS_ZIP: ("Keras model", ("keras",)),
     containers.KERAS_DIRECTORY: ("Keras model", ("keras",)),
     containers.HDF5: ("Keras model", ("keras",)),
+    containers.GRAPH: ("graph", ("graph",)),
+    containers.GRAPH_TEXT: ("graph", ("graph",)),
     _TFLITE: ("TFLite model", ("tflite",)),
 }
 _NO_GRAPH = ("holds weights and no graph, so there is nothing to run", "name a whole model")
@@ -41,12 +43,13 @@ _NEVER = ("writes files", "speaks to other machines", "calls Python code that is
 
 @dataclass(frozen=True, slots=True)
 class _Side:
-    """One of the two models: `never` says why it must not be run."""
+    """One of the two models: `never` says why it must not be run, `more` is what else its loader has to know."""
 
     path: str
     form: str
     loaders: tuple[str, ...]
     never: str = ""
+    more: Mapping[str, Any] = field(default_factory=dict)
 
 
 def compare_outputs(
@@ -76,6 +79,8 @@ def compare_outputs(
     """
     child.check_framework()
     before, after = _side(original), _side(result)
+    if before.more and after.more:  # two graphs: what is left of the original's outputs
+        before = replace(before, more={**before.more, "outputs": after.more["outputs"]})
     with child.room() as room, ExitStack() as stack:
         task = _Task(room, stack, tuple(imports), limits, tolerance, *_arrays(inputs, room))
         why = before.never or after.never
@@ -93,9 +98,13 @@ def _side(path: str) -> _Side:
     if found.kind == _TFLITE:
         return _Side(os.path.abspath(found.file), *_FORMS[_TFLITE], never=output_values.flex_never(found.file))
     inventory = read(found)
+    if found.kind == containers.META_GRAPH:
+        raise CannotRun("holds a graph whose variables are in no file beside it", "name a SavedModel or a GraphDef")
     if found.kind not in _FORMS or "weights" in inventory.format:
         raise CannotRun(*_NO_GRAPH)
-    return _Side(os.path.abspath(found.file), *_FORMS[found.kind], never(inventory))
+    more = {"outputs": inventory.outputs, "text": found.kind == containers.GRAPH_TEXT}
+    form, loaders = _FORMS[found.kind]
+    return _Side(os.path.abspath(found.file), form, loaders, never(inventory), more if form == "graph" else {})
 
 
 def never(inventory: Inventory) -> str:
@@ -142,8 +151,8 @@ class _Task:
 
     def ask(self, side: _Side, loader: str, name: str, **more: Any) -> Answer:
         """Let a process of the name run one side."""
-        request = {"path": side.path, "loader": loader, "imports": self.imports, "folder": os.getcwd(), **more}
-        answer = replies.ask(request, os.path.join(self.room, name), self.limits)
+        request = {"path": side.path, "loader": loader, "imports": self.imports, "folder": os.getcwd(), **side.more}
+        answer = replies.ask(request | more, os.path.join(self.room, name), self.limits)
         self.stack.callback(answer.file.close)
         return answer
 
