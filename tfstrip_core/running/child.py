@@ -8,6 +8,7 @@ from __future__ import annotations
 import importlib.util
 import json
 import os
+import select
 import signal
 import stat
 import subprocess
@@ -17,7 +18,7 @@ import time
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
-from typing import Any, BinaryIO
+from typing import Any, BinaryIO, cast
 
 from tfstrip_core import signals
 from tfstrip_core.codecs import jsontext
@@ -47,8 +48,10 @@ spec = importlib.util.spec_from_file_location("tfstrip_core", sys.argv[1] + "/__
 sys.modules["tfstrip_core"] = module = importlib.util.module_from_spec(spec)
 spec.loader.exec_module(module)
 from tfstrip_core.running import worker
-worker.main(sys.argv[2])
+worker.serve(int(sys.argv[2]))
 """
+_rooms: list[str] = []  # that are open, each in the one before
+_servers: list[subprocess.Popen[bytes]] = []  # what starts processes while any is: a framework takes seconds to import
 
 
 @dataclass(frozen=True, slots=True)
@@ -64,16 +67,24 @@ class Limits:
 
 
 def check_framework() -> None:
-    """Raise UsageError where TensorFlow is not installed."""
+    """Raise UsageError where TensorFlow is not installed, or processes cannot be started as they have to be."""
     if importlib.util.find_spec("tensorflow") is None:
         raise UsageError("this needs TensorFlow, which is not installed", "pip install 'tfstrip[tensorflow]'")
+    if not hasattr(os, "fork"):
+        raise UsageError("this runs models, which it can on Linux and macOS alone", "run it there")
 
 
 @contextmanager
 def room() -> Iterator[str]:
-    """Yield a private folder for what processes leave each other."""
+    """Yield a private folder for what processes leave each other; as long as it is open they start quickly."""
     with tempfile.TemporaryDirectory(prefix="tfstrip-run-", ignore_cleanup_errors=True) as folder:
-        yield folder
+        _rooms.append(folder)
+        try:
+            yield folder
+        finally:
+            _rooms.pop()
+            if not _rooms:
+                _end()
 
 
 def ask(task: str, request: Mapping[str, Any], folder: str, limits: Limits | None = None) -> dict[str, Any]:
@@ -88,10 +99,13 @@ def ask(task: str, request: Mapping[str, Any], folder: str, limits: Limits | Non
         with suppress(FileNotFoundError):
             os.unlink(os.path.join(folder, name))
     with open(os.path.join(folder, REQUEST), "w", encoding="utf-8") as file:
-        asked = {"task": task, "memory": limits.memory, "file": limits.file, "parent": os.getpid()}
-        json.dump(asked | {"request": dict(request)}, file)
+        json.dump({"task": task, "memory": limits.memory, "file": limits.file, "request": dict(request)}, file)
     with open(os.path.join(folder, LOG), "w+b") as log:
-        code = _wait(folder, limits.seconds, log)
+        try:
+            code = _wait(os.path.abspath(folder), limits.seconds)
+        finally:
+            if not _rooms:
+                _end()
         log.seek(max(0, log.seek(0, os.SEEK_END) - _MAX_LOG))  # not by its name, which may lead elsewhere by now
         lines = log.read(_MAX_LOG).decode("utf-8", "replace").strip().splitlines()
     said = _reply(folder)
@@ -108,33 +122,67 @@ def ask(task: str, request: Mapping[str, Any], folder: str, limits: Limits | Non
     return answer
 
 
-def _wait(folder: str, seconds: float, log: BinaryIO) -> int:
-    """Run the process to its end, or to that of its time; nothing of its group is left."""
-    home = os.path.abspath(folder)
-    kept = {name: os.environ[name] for name in _KEPT if name in os.environ}
-    package = os.path.dirname(os.path.abspath(signals.__file__))
-    process = subprocess.Popen(  # noqa: S603 - this Python, and no shell
-        [sys.executable, "-I", "-B", "-c", _START, package, home],
-        cwd=home,
-        env={**kept, **_SET, "HOME": home, "TMPDIR": home},
-        stdin=subprocess.DEVNULL,
-        stdout=log,
-        stderr=log,
-        start_new_session=True,
-    )
+def _wait(folder: str, seconds: float) -> int:
+    """Run a process in the folder to its end, or to that of its time; return its code. Nothing of its group is left."""
+    begun: list[int] = []
     try:
-        end = time.monotonic() + seconds
-        while True:
-            try:
-                return process.wait(min(_STEP, max(end - time.monotonic(), 0.001)))
-            except subprocess.TimeoutExpired:
-                signals.obey()
-                if time.monotonic() >= end:
-                    raise CannotRun(f"it ran longer than {seconds:g} seconds", "try a smaller input") from None
-    finally:
+        return _run(folder, seconds, begun)
+    except BaseException:
+        _end()
+        for process in begun:
+            with suppress(OSError):
+                os.killpg(process, signal.SIGKILL)
+        raise
+
+
+def _run(folder: str, seconds: float, begun: list[int]) -> int:
+    """Have a process run in the folder; note its number in `begun`, and return its code."""
+    end = time.monotonic() + seconds
+    server = _server(folder)
+    to, back = cast("BinaryIO", server.stdin), cast("BinaryIO", server.stdout)
+    with suppress(BrokenPipeError):  # what comes back tells
+        to.write(json.dumps(folder).encode() + b"\n")
+    while True:
+        if select.select([back], [], [], min(_STEP, max(end - time.monotonic(), 0.001)))[0]:
+            word, _, number = back.readline().partition(b" ")
+            if word == b"ended":
+                return int(number)
+            if word != b"begun":
+                raise CannotRun("Python cannot be started, or not its TensorFlow", "see that it can be imported")
+            begun.append(int(number))
+        signals.obey()
+        if time.monotonic() >= end:
+            raise CannotRun(f"it ran longer than {seconds:g} seconds", "try a smaller input")
+
+
+def _server(folder: str) -> subprocess.Popen[bytes]:
+    """Return the process that starts others: it imports what they need, runs nothing, and knows as little as they."""
+    if not _servers:
+        home = _rooms[0] if _rooms else folder
+        kept = {name: os.environ[name] for name in _KEPT if name in os.environ}
+        package = os.path.dirname(os.path.abspath(signals.__file__))
+        server = subprocess.Popen(  # noqa: S603 - this Python, and no shell
+            [sys.executable, "-I", "-B", "-c", _START, package, str(os.getpid())],
+            bufsize=0,
+            cwd=home,
+            env={**kept, **_SET, "HOME": home, "TMPDIR": home},
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.DEVNULL,
+            start_new_session=True,
+        )
+        _servers.append(server)
+    return _servers[0]
+
+
+def _end() -> None:
+    """End the process that starts others, and with it the one that runs."""
+    for server in _servers:
         with suppress(OSError):
-            os.killpg(process.pid, signal.SIGKILL)
-        process.wait()
+            os.killpg(server.pid, signal.SIGKILL)
+        with server:  # which closes its pipes and waits for it
+            pass
+    _servers.clear()
 
 
 def opened(path: str) -> BinaryIO | None:

@@ -9,6 +9,8 @@ from tfstrip_core.errors import CannotRun, TfstripError
 from tfstrip_core.running import frozen, keras_models, tflite
 from tfstrip_core.running.worker import first_line
 
+NEEDS = ("tensorflow", "keras")
+
 
 def answer(request: dict[str, Any]) -> dict[str, Any]:
     """Write the model at `source` to `target` in the form `to`; answer with `notes`.

@@ -17,6 +17,7 @@ from tfstrip_core.running.functions import Function, Given, Run
 from tfstrip_core.running.inputs import Misfit, Want, attempts, given, pair, wanted
 from tfstrip_core.running.worker import first_line
 
+NEEDS = ("tensorflow", "keras")  # imported once for many processes
 _SEED = 11
 
 
