@@ -19,6 +19,8 @@ sys.path.insert(0, str(Path(__file__).parent))  # for `from conftest import ...`
 
 import packed  # noqa: E402 - found in FIXTURES
 
+from tfstrip_core.running.child import room  # noqa: E402 - after the paths
+
 CACHE = Path(__file__).parents[1] / ".cache" / "fixtures"
 
 
@@ -102,6 +104,13 @@ def need(*tools: str) -> None:
         pytest.fail(f"TFSTRIP_E2E=1 and {', '.join(missing)} is not installed")
     if missing:
         pytest.skip(f"needs {', '.join(missing)}")
+
+
+@pytest.fixture(scope="module")
+def framework_once() -> Iterator[None]:
+    """Let all tests of a file start processes from one that has imported TensorFlow, which takes seconds."""
+    with room():
+        yield
 
 
 @pytest.fixture

@@ -19,7 +19,10 @@ import tfstrip_core
 from tfstrip_core.inventory import ExportResult, Form
 from tfstrip_core.verbs import export as verb
 
-pytestmark = [pytest.mark.keras, pytest.mark.filterwarnings("ignore")]  # of the frameworks
+pytestmark = [
+    pytest.mark.keras,
+    pytest.mark.filterwarnings("ignore"),
+]  # of the framework, pytest.mark.usefixtures("framework_once")]
 
 tf = pytest.importorskip("tensorflow")
 KERAS = keras_run.major()

@@ -16,7 +16,7 @@ from tfstrip_core.errors import UsageError
 from tfstrip_core.inventory import Artifact, StripResult
 from tfstrip_core.release import artifacts, proving
 
-pytestmark = pytest.mark.keras
+pytestmark = [pytest.mark.keras, pytest.mark.usefixtures("framework_once")]
 
 CHECK = Draft202012Validator(json.loads((ROOT / "docs" / "manifest.schema.json").read_text()))
 CHECKPOINTS = ROOT / "tests" / "fixtures" / "data" / "checkpoints"

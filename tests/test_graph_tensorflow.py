@@ -17,7 +17,7 @@ from tfstrip_core.verbs.outputs import compare_outputs
 if find_spec("tensorflow") is None and not E2E:
     pytest.skip("needs TensorFlow: make test installs it", allow_module_level=True)
 
-pytestmark = [pytest.mark.keras, pytest.mark.filterwarnings("default")]
+pytestmark = [pytest.mark.keras, pytest.mark.filterwarnings("default"), pytest.mark.usefixtures("framework_once")]
 
 
 def readable() -> list[Graph]:

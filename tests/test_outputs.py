@@ -31,7 +31,7 @@ from tfstrip_core.verbs.outputs import compare_outputs
 if find_spec("tensorflow") is None and not E2E:
     pytest.skip("needs TensorFlow: make test installs it", allow_module_level=True)
 
-pytestmark = [pytest.mark.keras, pytest.mark.filterwarnings("default")]
+pytestmark = [pytest.mark.keras, pytest.mark.filterwarnings("default"), pytest.mark.usefixtures("framework_once")]
 
 KERAS_2 = keras_run.major() == 2
 WRITER = "tf2.15" if KERAS_2 else "keras3.15.1"
@@ -431,7 +431,7 @@ def test_the_command_says_what_ran(made: Path, tmp_path: Path, capsys) -> None:
     assert (code, err) == (0, "")
     lines = [line.partition(f"{small}: ")[2] for line in out.splitlines()]
     assert lines[0].startswith("equal, ")
-    assert "session serving_default: equal, 2 outputs, 32 bytes" in lines
+    assert "session serving_default: equal, 2 outputs, 128 bytes" in lines
     code, out, err = command(capsys, "verify", str(made / "net.keras"), str(made / "net.tflite"), "--outputs", "--json")
     document = json.loads(out)
     assert code == 0
@@ -446,7 +446,7 @@ def test_the_command_tells_another_model(made: Path, capsys) -> None:
     """Exit 1, whatever the format, and the difference in the line."""
     code, out, _ = command(capsys, "verify", str(made / "other.keras"), str(made / "net.tflite"), "--outputs")
     assert code == 1
-    assert "tflite model: different, 2 outputs, 32 bytes: output" in out
+    assert "tflite model: different, 2 outputs, 128 bytes: output" in out
     document = json.loads(
         command(capsys, "verify", str(made / "other.keras"), str(made / "net.keras"), "--outputs", "--json")[1]
     )
