@@ -252,18 +252,18 @@ def test_exports_are_artifacts_like_any_other(work: Path, monkeypatch: pytest.Mo
     asked = exports(monkeypatch, RAN, CLOSE, SKIPPED)
     items = made("same", "saved_model", "frozen", "tflite")
     assert asked == [("models/a.keras", name, form, "") for name, form in
-                     (("a", "saved_model"), ("a", "frozen"), ("a.tflite", "tflite"))]  # fmt: skip
+                     (("a.saved_model", "saved_model"), ("a.frozen", "frozen"), ("a.tflite", "tflite"))]  # fmt: skip
     assert sorted(os.listdir("dist")) == [
         "SHA256SUMS", "a.frozen.tar.gz", "a.keras", "a.saved_model.tar.gz", "a.tflite", "manifest.json",
     ]  # fmt: skip
     with tarfile.open("dist/a.frozen.tar.gz") as archive:
-        assert archive.getnames() == ["a/assets/words.txt", "a/saved_model.pb"]
+        assert archive.getnames() == ["a.frozen/assets/words.txt", "a.frozen/saved_model.pb"]
     subprocess.run(["sha256sum", "--check", "--quiet", "SHA256SUMS"], cwd="dist", check=True)
     entries = {entry["form"]: entry for entry in written()}
     assert {form: (entry["path"], entry["format"], entry["load"]) for form, entry in entries.items()} == {
         "same": ("a.keras", "keras-zip", 'keras.models.load_model("a.keras")'),
-        "saved_model": ("a.saved_model.tar.gz", "saved-model", 'tf.saved_model.load("a")'),
-        "frozen": ("a.frozen.tar.gz", "frozen", 'tf.saved_model.load("a")'),
+        "saved_model": ("a.saved_model.tar.gz", "saved-model", 'tf.saved_model.load("a.saved_model")'),
+        "frozen": ("a.frozen.tar.gz", "frozen", 'tf.saved_model.load("a.frozen")'),
         "tflite": ("a.tflite", "tflite", 'tf.lite.Interpreter(model_path="a.tflite")'),
     }
     assert "outputs" not in entries["same"]["proof"]
@@ -511,7 +511,7 @@ def test_jobs_that_exported_are_published_together(work: Path, monkeypatch: pyte
     assert sorted(entries) == [
         "x-a.frozen.tar.gz", "x-a.keras", "x-a.tflite", "x-b.frozen.tar.gz", "x-b.h5", "x-b.tflite",
     ]  # fmt: skip
-    assert entries["x-a.frozen.tar.gz"]["load"] == 'tf.saved_model.load("a")'
+    assert entries["x-a.frozen.tar.gz"]["load"] == 'tf.saved_model.load("a.frozen")'
     assert entries["x-a.tflite"]["load"] == 'tf.lite.Interpreter(model_path="x-a.tflite")'
     described = json.loads(step.outputs["artifacts"])
     assert sorted({item["format"] for item in described}) == ["frozen", "keras-hdf5", "keras-zip", "tflite"]

@@ -74,14 +74,14 @@ def test_every_format_is_made_proven_and_loaded_as_the_manifest_says(work: Path)
         if "inside" in entry:
             with tarfile.open(f"dist/{name}") as archive:
                 archive.extractall(place, filter="data")
-            assert os.listdir(place) == [entry["inside"]] == ["a"]
+            assert os.listdir(place) == [entry["inside"]] == [f"a.{entry['form']}"]
         else:
             shutil.copy(f"dist/{name}", place)
         os.chdir(place)
         loaded = eval(entry["load"], {"keras": keras, "tf": tf})
         os.chdir(work)
         assert np.allclose(expected, answered(loaded, entry["form"], x), rtol=1e-4, atol=1e-4), name
-    assert not list(Path("loaded/frozen/a").glob("variables/*.index"))
+    assert not list(Path("loaded/frozen/a.frozen").glob("variables/*.index"))
 
 
 def answered(loaded: Any, form: str, x: Any) -> Any:

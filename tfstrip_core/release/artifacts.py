@@ -116,7 +116,7 @@ class Job:
     @property
     def inside(self) -> str:
         """What the model is called in the archive, "" without one."""
-        return self.name.removesuffix(SUFFIX).removesuffix(f".{self.to}") if self.packed else ""
+        return self.name.removesuffix(SUFFIX) if self.packed else ""
 
 
 @dataclass(frozen=True, slots=True)
@@ -305,7 +305,18 @@ def _alone(job: Job, folder: str) -> Iterator[str]:
         with tempfile.TemporaryDirectory(prefix="result-", dir=os.path.dirname(folder)) as alone:
             yield alone
     except TfstripError as error:
-        raise UsageError(f"{printable(job.inventory.path)}: {error.cause}", error.remedy) from None
+        raise UsageError(f"{printable(job.inventory.path)}: {error.cause}", _here(error.remedy)) from None
+
+
+def _here(remedy: str) -> str:
+    """Return what to do in a workflow, where the command has a word for it that the Action has not."""
+    for word, instead in (
+        ("--import", "the Action has no code of yours: run tfstrip export where that is installed"),
+        ("--output-names", "run tfstrip strip with --output-names on it and commit the result, or leave it out"),
+    ):
+        if word in remedy:
+            return instead
+    return remedy
 
 
 def _one(job: Job, alone: str, profile: Profile, prove: proving.Prove) -> tuple[str, Artifact]:

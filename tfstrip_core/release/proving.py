@@ -21,6 +21,8 @@ MOST_WORDS = 300
 # What differs from one machine or one run to the next: absolute paths, and addresses in memory.
 _PATH = re.compile(r"(?<![\w./{}])/(?:[\w.@+~-]+/)+[\w.@+~-]*")
 _ADDRESS = re.compile(r"\b0x[0-9a-fA-F]{6,}")
+# A way out that the command has and the Action has not.
+_IMPORT = re.compile(r"name (?:its|the) module: --import [\w.]+")
 _AVERAGES = "its weights are their averages now, so that it has to give something else than the original"
 
 
@@ -62,7 +64,8 @@ def settled(outputs: Outputs) -> tuple[Outputs, str]:
 
 def told(words: str) -> str:
     """Return words of a framework's in at most 300 visible characters, without what is of this run or machine alone."""
-    return printable(_ADDRESS.sub("0x...", _PATH.sub("...", words[: 10 * MOST_WORDS])))[:MOST_WORDS]
+    shown = _ADDRESS.sub("0x...", _PATH.sub("...", words[: 10 * MOST_WORDS]))
+    return printable(_IMPORT.sub("the Action has no code of yours", shown))[:MOST_WORDS]
 
 
 def _told(call: Call) -> Call:

@@ -217,7 +217,7 @@ def _prove(original: str, built: str, imports: Sequence[str], tolerance: float) 
             raise CannotRun(
                 "TFLite has not all of its operations, and this TensorFlow cannot run what needs the Flex delegate, so "
                 "that nothing proves the result",
-                "export it with TensorFlow 2.15, or as saved_model",
+                "export it as saved_model, or a model of Keras 2 with TensorFlow 2.15",
             )
         what = f"{bad.function} under {bad.loader} is {bad.state}" + (f": {bad.message}" if bad.message else "")
         raise ProofFailed(f"the result is another model ({what})", "nothing was written; please report this")
