@@ -56,7 +56,7 @@ def made(path: str, target: Path, to: Form, **more: Any) -> ExportResult:
 def signature(target: Path, inputs: list[Any], name: str = "serving_default") -> list[np.ndarray]:
     """Run a signature of a SavedModel as TensorFlow 2 loads it, its inputs in the order of their names."""
     function = tf.saved_model.load(str(target)).signatures[name]
-    given = dict(zip(sorted(function.structured_input_signature[1]), inputs, strict=True))
+    given = dict(zip(sorted(function.structured_input_signature[1]), map(tf.constant, inputs), strict=True))
     return [value.numpy() for _, value in sorted(function(**given).items())]
 
 
@@ -114,7 +114,9 @@ def test_a_keras_model_becomes_a_saved_model_for_every_loader(scenario: str, tmp
     """Several inputs, a class of its own, strings and a table, half floats, models in models: equal in both loaders."""
     model, target = source(scenario), tmp_path / "export"
     result = made(model.path, target, "saved_model", imports=["zoo"])
-    assert {call.loader: call.state for call in result.proof.calls} == {"v2": "equal", "session": "equal"}
+    assert {call.loader for call in result.proof.calls} == {"v2", "session"}
+    # A graph adds in another order than Keras calls its layers, in some versions.
+    assert all(call.state == "equal" or 0 < call.difference < 1e-6 for call in result.proof.calls)
     inputs, wanted = io(model)
     for run in (signature, session):
         close(run(target, inputs), wanted, 1e-2 if scenario == "mixed_precision" else 1e-5)
