@@ -79,7 +79,7 @@ def fixture_models() -> list[Fixture]:
 MODELS = fixture_models()
 FILES = [model for model in MODELS if len(model.files) == 1]
 # Those that the tests run in the TensorFlow at hand; make matrix runs every one in that of its writer.
-RUN = [m for m in MODELS if m.writer in ("tf2.10", "tf2.15", "keras3.0.5", "keras3.8.0", "keras3.15.1")]
+RUN = [m for m in MODELS if m.writer in ("tf2.10", "tf2.15", "keras3.0.5", "keras3.15.1")]
 every_model = pytest.mark.parametrize("model", MODELS, ids=lambda model: model.id)
 
 
