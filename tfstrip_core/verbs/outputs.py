@@ -38,7 +38,10 @@ _NO_GRAPH = ("holds weights and no graph, so there is nothing to run", "name a w
 _NO_ARRAYS = (
     OSError, ValueError, AttributeError, TypeError, EOFError, KeyError, RuntimeError, zipfile.BadZipFile, zlib.error,
 )  # fmt: skip
-_NEVER = ("writes files", "speaks to other machines", "calls Python code that is not in the model")
+_NEVER = (
+    "reads files", "writes files", "speaks to other machines", "calls Python code that is not in the model",
+    "runs a graph that is stored as data",
+)  # fmt: skip
 
 
 @dataclass(frozen=True, slots=True)
@@ -66,14 +69,15 @@ def compare_outputs(
     Two models of one form (SavedModels, whole Keras models) are run by the same loaders, and what they give has the
     same names, dtypes, shapes and bytes. Of two forms, such as a .keras and the SavedModel or .tflite made from it, the
     original's call is compared with what the other serves by default, or alone, paired by name or by the only way that
-    fits. Where bytes differ, numbers a of the original and b of the result are "close" if |a - b| <= tolerance *
-    max(1, |a|) for all of them, NaN equals NaN, and are "different" otherwise.
+    fits. Where bytes differ, numbers a of the original and b of the result are "close" if |a - b| <= tolerance * the
+    greatest finite |a| of that output, NaN equals NaN. Else they are "different", as integers, bools and strings are.
 
     `inputs` is an .npz of arrays named by input, by FUNCTION/INPUT, or arr_0, arr_1 and so on in their order; without
     it inputs are made from what the original says that it takes. `imports` are modules with the code of custom
     classes, from the current directory or the environment. `limits` hold for each process.
 
-    What the original cannot do, or must not (write files, speak to other machines, call Python code), is "skipped".
+    What the original cannot do, or must not (read or write files, speak to other machines, call Python code), is
+    "skipped".
     Raises UsageError without TensorFlow, for a module that cannot be imported or inputs that do not fit, CannotRun
     where the original has no graph, and what inspect raises.
     """
@@ -108,7 +112,7 @@ def _side(path: str) -> _Side:
 
 
 def never(inventory: Inventory) -> str:
-    """Return why a model must not be run, "" where it may: it writes files, speaks to others, calls Python code."""
+    """Return why a model must not be run, "" where it may: it reads or writes files, speaks to others, calls code."""
     why = next((printable(one.message) for one in inventory.findings if _is_never(one)), "")
     return why and f"{why}, so it is not run"
 
