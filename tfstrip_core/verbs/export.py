@@ -73,7 +73,7 @@ def export(
     the graph of its signature in `frozen_graph.pb` besides, "tflite" a file. `imports` are modules with the model's own
     classes, imported in another process, from the current directory or the environment. `ema` and `also` are those of
     `strip`, `force` replaces an older model of the same form. Numbers of the result and of the original may differ by
-    the proof's tolerance, relative to those over 1.
+    the proof's tolerance, relative to the greatest one of the output; integers and texts must be equal.
 
     Raises UsageError, also without TensorFlow; CannotRun for a model that cannot be loaded or converted; ProofFailed
     where the result gives anything else than the original; and what strip raises. Nothing is written then.
