@@ -461,7 +461,7 @@ def test_the_command_says_what_ran(made: Path, tmp_path: Path, capsys) -> None:
     assert (code, err) == (0, "")
     lines = [line.partition(f"{small}: ")[2] for line in out.splitlines()]
     assert lines[0].startswith("equal, ")
-    assert "session serving_default: equal, 2 outputs, 128 bytes" in lines
+    assert "session serving_default: equal, 2 outputs, 128 bytes on these inputs" in lines
     code, out, err = command(capsys, "verify", str(made / "net.keras"), str(made / "net.tflite"), "--outputs", "--json")
     document = json.loads(out)
     assert code == 0
@@ -476,7 +476,7 @@ def test_the_command_tells_another_model(made: Path, capsys) -> None:
     """Exit 1, whatever the format, and the difference in the line."""
     code, out, _ = command(capsys, "verify", str(made / "other.keras"), str(made / "net.tflite"), "--outputs")
     assert code == 1
-    assert "tflite model: different, 2 outputs, 128 bytes: output" in out
+    assert "tflite model: different, 2 outputs, 128 bytes on these inputs: output" in out
     document = json.loads(
         command(capsys, "verify", str(made / "other.keras"), str(made / "net.keras"), "--outputs", "--json")[1]
     )

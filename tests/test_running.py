@@ -10,6 +10,7 @@ import signal
 import subprocess
 import sys
 import time
+import zipfile
 from pathlib import Path
 from typing import Any
 
@@ -22,6 +23,7 @@ from tfstrip_core.running import child, inputs, replies, values
 from tfstrip_core.running.child import Limits, ask, room
 from tfstrip_core.running.inputs import Misfit, Want
 from tfstrip_core.running.replies import Ran
+from tfstrip_core.verbs import outputs
 from tfstrip_core.verbs.output_values import judged
 
 ROOT = Path(__file__).parents[1]
@@ -233,7 +235,8 @@ def test_tensors_are_what_was_written(tmp_path: Path) -> None:
     [
         {"bytes": 17}, {"at": 1}, {"at": -1}, {"bytes": -16}, {"shape": [2, 2, 2]}, {"shape": [1 << 40, 1 << 40]},
         {"shape": [2, 2, *[1] * 31]},
-        {"shape": [(1 << 61) + 1] * 60_000}, {"shape": [-2, -2]}, {"shape": 4}, {"shape": [2.0, 2]}, {"shape": [True, 4]}, {"dtype": "object"}, {"dtype": 4},
+        {"shape": [(1 << 61) + 1] * 60_000}, {"shape": [-2, -2]}, {"shape": 4}, {"shape": [2.0, 2]},
+        {"shape": [True, 4]}, {"dtype": "object"}, {"dtype": 4},
         {"dtype": "float64"}, {"dtype": "string"}, {"name": None}, {"at": 1 << 70}, {"bytes": None},
     ],
     ids=lambda change: str(change)[:40],
@@ -439,3 +442,33 @@ def test_the_same_integers_in_another_dtype_are_close() -> None:
     assert distance("int64", [1, 7], [1, 7], 1e-5, other="int32").state == "close"
     assert distance("int64", [1, 7], [1, 8], 1e-5, other="int32").state == "different"
     assert distance("int64", [1, 7], [1.0, 7.0], 1e-5, other="float32").state == "different"
+
+
+@pytest.mark.parametrize(
+    ("shape", "stored", "words"),
+    [
+        ((1 << 44,), 4, "x.npy is not all there"),
+        ((1 << 62, 1 << 62), 4, "x.npy is not all there"),
+        ((2048,), 8192, "over 0 GiB"),
+        ((-4,), 4, "x.npy is not all there"),
+    ],
+    ids=str,
+)
+def test_arrays_that_lie_about_their_size_are_not_read(
+    shape: tuple[int, ...], stored: int, words: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Sizes are looked at before anything is expanded or made room for: one sentence, and no memory."""
+    header = io.BytesIO()
+    np.lib.format.write_array_header_1_0(header, {"descr": "<f4", "fortran_order": False, "shape": shape})
+    with zipfile.ZipFile(tmp_path / "x.npz", "w") as archive:
+        archive.writestr("x.npy", header.getvalue() + bytes(stored))
+    monkeypatch.setattr(outputs, "_MAX_INPUTS", 4096)
+    with pytest.raises(UsageError, match=words):
+        outputs._arrays(str(tmp_path / "x.npz"), str(tmp_path))
+
+
+def test_arrays_as_numpy_writes_them_are_read(tmp_path: Path) -> None:
+    """Scalars, empty ones, texts and fortran order are no lies."""
+    arrays = {"a": np.float32(1), "b": np.zeros((0, 3)), "c": np.array(["x", "yz"]), "d": np.ones((2, 3), order="F")}
+    np.savez_compressed(tmp_path / "x.npz", **arrays)
+    assert [value.name for value in outputs._arrays(str(tmp_path / "x.npz"), str(tmp_path))[1]] == [*"abcd"]

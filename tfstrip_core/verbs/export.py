@@ -100,6 +100,10 @@ def export(
 
 def _check_source(found: Found, inventory: Inventory, to: Form) -> None:
     """Raise CannotRun for what holds no graph, and for what must not be loaded, as TensorFlow's converters do."""
+    if found.kind in (containers.GRAPH, containers.GRAPH_TEXT, containers.META_GRAPH):
+        raise CannotRun("a graph without signatures cannot be exported", "export the SavedModel or the Keras file")
+    if found.kind == containers.TFJS:
+        raise CannotRun("a TensorFlow.js model is not exported here", "export the model that it was made from")
     if found.kind not in _SOURCES or inventory.format in ("keras-weights", "keras-hdf5-weights"):
         raise CannotRun("it holds weights and no graph, so there is nothing to export", "name the whole model")
     why = never(inventory)

@@ -9,6 +9,7 @@ import zlib
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass, field, replace
+from math import prod
 from typing import Any
 
 from tfstrip_core import containers
@@ -33,6 +34,7 @@ _FORMS = {
     containers.GRAPH_TEXT: ("graph", ("graph",)),
     _TFLITE: ("TFLite model", ("tflite",)),
 }
+_MAX_INPUTS = 4 << 30
 _NO_GRAPH = ("holds weights and no graph, so there is nothing to run", "name a whole model")
 # What numpy makes of files that are none of its own.
 _NO_ARRAYS = (
@@ -98,12 +100,22 @@ def compare_outputs(
 
 
 def _side(path: str) -> _Side:
+    try:
+        return _looked(path)
+    except CannotRun as error:
+        error.path = path
+        raise
+
+
+def _looked(path: str) -> _Side:
     found = look(path)
     if found.kind == _TFLITE:
         return _Side(os.path.abspath(found.file), *_FORMS[_TFLITE], never=output_values.flex_never(found.file))
     inventory = read(found)
     if found.kind == containers.META_GRAPH:
         raise CannotRun("holds a graph whose variables are in no file beside it", "name a SavedModel or a GraphDef")
+    if found.kind == containers.TFJS:
+        raise CannotRun("a TensorFlow.js model is not run here", "name the model that it was made from")
     if found.kind not in _FORMS or "weights" in inventory.format:
         raise CannotRun(*_NO_GRAPH)
     more = {"outputs": inventory.outputs, "text": found.kind == containers.GRAPH_TEXT}
@@ -129,6 +141,7 @@ def _arrays(path: str, room: str) -> tuple[str, tuple[values.Value, ...]]:
 
     file = os.path.join(room, "inputs")
     try:
+        _check_sizes(path)
         with open(path, "rb") as raw, np.load(raw, allow_pickle=False) as stored, open(file, "w+b") as out:
             found = tuple(values.add(out, name, stored[name]) for name in stored.files)
     except _NO_ARRAYS as error:
@@ -139,6 +152,23 @@ def _arrays(path: str, room: str) -> tuple[str, tuple[values.Value, ...]]:
     if not found:
         raise UsageError(f"--inputs {path}: there are no arrays in it", "write it with numpy.savez")
     return file, found
+
+
+def _check_sizes(path: str) -> None:
+    """Raise UsageError for arrays that are too big, or bigger than what is stored of them; else what reading raises."""
+    import numpy as np
+
+    form = np.lib.format
+    with zipfile.ZipFile(path) as archive:
+        members = archive.infolist()
+        if sum(member.file_size for member in members) > _MAX_INPUTS:
+            raise UsageError(f"--inputs {path}: its arrays are over {_MAX_INPUTS >> 30} GiB", "give smaller ones")
+        for member in members:
+            with archive.open(member) as raw:
+                version = form.read_magic(raw)
+                shape, _, dtype = (form.read_array_header_1_0 if version == (1, 0) else form.read_array_header_2_0)(raw)
+            if prod(shape) * dtype.itemsize > member.file_size or min(shape, default=0) < 0:
+                raise UsageError(f"--inputs {path}: {member.filename} is not all there", "write it with numpy.savez")
 
 
 @dataclass(frozen=True, slots=True)

@@ -99,7 +99,8 @@ def _run(original: str, stripped: str, inputs: str, imports: Sequence[str], tole
     try:
         return compare_outputs(original, stripped, inputs=inputs, imports=imports, tolerance=tolerance)
     except CannotRun as error:
-        return Outputs((Call("", "", "skipped", str(error)),), tolerance)
+        which = f"{printable(error.path)}: " if error.path else ""
+        return Outputs((Call("", "", "skipped", f"{which}{error}"),), tolerance)
 
 
 def _by_bytes(original: str, stripped: str, ema: Ema, also: Collection[str]) -> Comparison:
