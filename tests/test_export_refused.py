@@ -34,6 +34,14 @@ def test_weights_alone_hold_no_graph(file: str, tmp_path: Path) -> None:
         tfstrip_core.export(one("keras3.15.1", file).path, str(tmp_path / "out"), "tflite")
 
 
+def test_a_graph_has_no_signatures(tmp_path: Path) -> None:
+    """It holds no variables and does not say what it takes: the way out is named."""
+    graph = tmp_path / "g.pbtxt"
+    graph.write_text('node { name: "x" op: "Placeholder" }\nnode { name: "y" op: "Identity" input: "x" }\n')
+    with pytest.raises(tfstrip_core.CannotRun, match="a graph without signatures cannot be exported; export the Saved"):
+        tfstrip_core.export(str(graph), str(tmp_path / "out"), "tflite")
+
+
 def test_a_checkpoint_holds_no_graph(tmp_path: Path) -> None:
     """Neither do the variables of a SavedModel by themselves."""
     made = Made().write(tmp_path / "model")

@@ -431,7 +431,7 @@ def test_words_of_a_framework_mean_nothing_and_are_the_same_everywhere(
 @pytest.mark.parametrize(
     ("words", "told"),
     [
-        ("Unknown layer: Odd", "Unknown layer: Odd"),
+        ("the code of Odd is not in the file", "the code of Odd is not in the file"),
         ("no file '/home/me/x/y.keras' here", "no file '...' here"),
         ("{{node model/dense/MatMul}} 3/4 a/b/c", "{{node model/dense/MatMul}} 3/4 a/b/c"),
         ("<obj at 0x7f3a5c0011d0>", "<obj at 0x...>"),
@@ -441,6 +441,24 @@ def test_words_of_a_framework_mean_nothing_and_are_the_same_everywhere(
 def test_what_is_of_one_machine_alone_is_left_out(words: str, told: str) -> None:
     """Absolute paths and addresses go, names of operations and layers stay."""
     assert proving.told(words) == told
+
+
+@pytest.mark.parametrize(
+    ("words", "told"),
+    [
+        ("InvalidArgumentError: assertion failed: [c2VjcmV0]", "InvalidArgumentError"),
+        ("Keras cannot load it (ValueError: c2VjcmV0)", "Keras cannot load it (ValueError)"),
+        ("_NotOkStatusException: c2VjcmV0; see that it runs", "_NotOkStatusException"),
+        ("error: c2VjcmV0", "error"),
+        ("the process that ran it was ended by SIGABRT: c2VjcmV0", "the process that ran it was ended by SIGABRT"),
+        ("the process that ran it ended with code 1: c2VjcmV0", "the process that ran it ended with code 1"),
+        ("output y differs by 0.5", "output y differs by 0.5"),
+    ],
+)
+def test_what_a_framework_says_is_not_published(words: str, told: str) -> None:
+    """Of an error its kind stays, of our sentences all: the text can hold what a hostile model read."""
+    assert proving.told(words) == told
+    assert proving.told(told) == told
 
 
 def test_many_calls_are_summed(work: Path, monkeypatch: pytest.MonkeyPatch) -> None:

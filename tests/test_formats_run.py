@@ -151,3 +151,34 @@ def test_an_export_that_cannot_be_made_fails_the_job(work: Path) -> None:
     with pytest.raises(UsageError, match=r"models/own\.keras: .*Mlp of the module zoo"):
         made("models/own.keras", "same", "tflite")
     assert os.listdir("dist") == []
+
+
+def test_what_a_model_reads_is_nowhere_published(work: Path) -> None:
+    """A model that puts a file of this machine into its error is not run; one that says words has its kind of error."""
+    import tensorflow as tf
+
+    Path("secret").write_text("c2VjcmV0")
+
+    class Says(tf.Module):
+        def __init__(self, read: bool) -> None:
+            super().__init__()
+            self.v, self.read = tf.Variable(tf.ones([4, 3])), read
+
+        @tf.function(input_signature=[tf.TensorSpec([None, 4], name="x")])
+        def f(self, x: Any) -> Any:
+            words = tf.io.read_file(str(work / "secret")) if self.read else tf.constant("c2VjcmV0")
+            with tf.control_dependencies([tf.debugging.Assert(tf.constant(False), [words])]):
+                return {"y": tf.matmul(x, self.v)}
+
+    for name in ("reads", "says"):
+        model = Says(name == "reads")
+        tf.saved_model.save(model, f"models/{name}", {"serving_default": model.f})
+    step = run(models="models/reads\nmodels/says", prove="", tag="")
+    assert step.code == 0, step.stderr
+    said = {name: entry["proof"]["outputs"]["not_run"] for name, entry in entries().items()}
+    assert said == {
+        "reads.tar.gz": "the operation ReadFile reads files, so it is not run",
+        "says.tar.gz": "InvalidArgumentError",
+    }
+    everything = [step.stdout, step.stderr, *(path.read_text() for path in Path("dist").glob("*.json"))]
+    assert not any("c2VjcmV0" in text for text in everything)

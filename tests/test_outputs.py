@@ -82,10 +82,27 @@ class Writer(tf.Module):
         tf.io.write_file("written", x)
         return x
 
+def counted(data):
+    return {"n": data.reduce(tf.constant(0, tf.int64), lambda a, b: a + 1)}
+def texts():
+    return tf.data.Dataset.from_tensors(tf.constant(["words"]))
+DOES = {
+    "reads": lambda: {"text": tf.io.read_file("mine.py")},
+    "caches": lambda: counted(texts().cache("written")),
+    "snapshots": lambda: counted(texts().snapshot("written")),
+    "remembers": lambda: counted(texts().cache()),
+}
+def does(name):
+    made = tf.Module()
+    made.f = tf.function(DOES[name], input_signature=[])
+    tf.saved_model.save(made, name, made.f.get_concrete_function())
+
 module, writer = Module(), Writer()
 names = ["conv", "kinds", "random", "count", "number", "rank", "embed"]
 tf.saved_model.save(module, "kinds", {n: getattr(module, n).get_concrete_function() for n in names})
 tf.saved_model.save(writer, "writes", writer.write.get_concrete_function())
+for name in DOES:
+    does(name)
 with tf.Graph().as_default(), tf1.Session() as session:
     x, w = tf1.sparse_placeholder(tf.float32, [None, 4]), tf1.get_variable("w", [4, 2])
     session.run(tf1.global_variables_initializer())
@@ -358,6 +375,19 @@ def test_what_writes_files_is_never_run(made: Path, tmp_path: Path, monkeypatch)
     assert not (tmp_path / "written").exists()
 
 
+@pytest.mark.parametrize(("name", "words"), [("reads", "reads"), ("caches", "writes"), ("snapshots", "writes")])
+def test_what_reads_or_writes_by_any_operation_is_never_run(
+    name: str, words: str, made: Path, tmp_path: Path, monkeypatch
+) -> None:
+    """ReadFile, and data sets that write where they are cached; one that is cached in memory runs."""
+    monkeypatch.chdir(tmp_path)
+    found = compare_outputs(str(made / name), str(made / name))
+    assert {call.state for call in found.calls} == {"skipped"}
+    assert all(call.message.endswith(f" {words} files, so it is not run") for call in found.calls)
+    assert list(tmp_path.iterdir()) == []
+    assert compare_outputs(str(made / "remembers"), str(made / "remembers")).proven
+
+
 @pytest.mark.parametrize("held", [b"FlexWriteFile\0", b"\x0a\1w\x12\x09WriteFile\x1a"], ids=["name", "node"])
 def test_a_tflite_model_that_writes_files_is_never_run(held: bytes, made: Path, tmp_path: Path) -> None:
     """TFLite takes operations from TensorFlow, those too: by their name there, or by the node that they were."""
@@ -431,7 +461,7 @@ def test_the_command_says_what_ran(made: Path, tmp_path: Path, capsys) -> None:
     assert (code, err) == (0, "")
     lines = [line.partition(f"{small}: ")[2] for line in out.splitlines()]
     assert lines[0].startswith("equal, ")
-    assert "session serving_default: equal, 2 outputs, 128 bytes" in lines
+    assert "session serving_default: equal, 2 outputs, 128 bytes on these inputs" in lines
     code, out, err = command(capsys, "verify", str(made / "net.keras"), str(made / "net.tflite"), "--outputs", "--json")
     document = json.loads(out)
     assert code == 0
@@ -446,7 +476,7 @@ def test_the_command_tells_another_model(made: Path, capsys) -> None:
     """Exit 1, whatever the format, and the difference in the line."""
     code, out, _ = command(capsys, "verify", str(made / "other.keras"), str(made / "net.tflite"), "--outputs")
     assert code == 1
-    assert "tflite model: different, 2 outputs, 128 bytes: output" in out
+    assert "tflite model: different, 2 outputs, 128 bytes on these inputs: output" in out
     document = json.loads(
         command(capsys, "verify", str(made / "other.keras"), str(made / "net.keras"), "--outputs", "--json")[1]
     )

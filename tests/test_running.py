@@ -3,12 +3,14 @@
 No TensorFlow: the tasks are a few lines of Python, put in place of what loads a model.
 """
 
+import io
 import json
 import os
 import signal
 import subprocess
 import sys
 import time
+import zipfile
 from pathlib import Path
 from typing import Any
 
@@ -16,9 +18,13 @@ import numpy as np
 import pytest
 
 from tfstrip_core.errors import CannotRun, UsageError
+from tfstrip_core.inventory import Call
 from tfstrip_core.running import child, inputs, replies, values
 from tfstrip_core.running.child import Limits, ask, room
 from tfstrip_core.running.inputs import Misfit, Want
+from tfstrip_core.running.replies import Ran
+from tfstrip_core.verbs import outputs
+from tfstrip_core.verbs.output_values import judged
 
 ROOT = Path(__file__).parents[1]
 INSTALL = """
@@ -194,6 +200,10 @@ def _runs(pid: int) -> bool:
 # Tensors that come back
 
 
+WANTS = (
+    "want = {{'name': 'x', 'dtype': 'int8', 'shape': [1] * {rank}}}\n"
+    "return {{'calls': [{{'function': 'f', 'wants': [want] * {count}}}]}}"
+)
 GOOD = {"name": "y", "dtype": "float32", "shape": [2, 2], "at": 0, "bytes": 16}
 
 
@@ -224,10 +234,12 @@ def test_tensors_are_what_was_written(tmp_path: Path) -> None:
     "change",
     [
         {"bytes": 17}, {"at": 1}, {"at": -1}, {"bytes": -16}, {"shape": [2, 2, 2]}, {"shape": [1 << 40, 1 << 40]},
-        {"shape": [-2, -2]}, {"shape": 4}, {"shape": [2.0, 2]}, {"shape": [True, 4]}, {"dtype": "object"}, {"dtype": 4},
+        {"shape": [2, 2, *[1] * 31]},
+        {"shape": [(1 << 61) + 1] * 60_000}, {"shape": [-2, -2]}, {"shape": 4}, {"shape": [2.0, 2]},
+        {"shape": [True, 4]}, {"dtype": "object"}, {"dtype": 4},
         {"dtype": "float64"}, {"dtype": "string"}, {"name": None}, {"at": 1 << 70}, {"bytes": None},
     ],
-    ids=str,
+    ids=lambda change: str(change)[:40],
 )  # fmt: skip
 def test_a_tensor_that_cannot_be_is_not_believed(change: dict[str, Any]) -> None:
     """Sizes and places beyond the file, dtypes that run code, numbers that are none: all of it is refused."""
@@ -257,6 +269,8 @@ def test_strings_that_lie_about_their_length_are_not_believed(tmp_path: Path) ->
         ("open('values', 'w')\nreturn {'calls': [{'function': 4}]}", "no run gives"),
         ("open('values', 'w')\nreturn {'calls': [{'function': 'f', 'steady': 'yes'}]}", "no run gives"),
         ("open('values', 'w')\nreturn {'calls': [{'function': 'f', 'wants': [{'name': 'x'}]}]}", "no run gives"),
+        ("open('values', 'w')\n" + WANTS.format(rank=33, count=1), "no run gives"),
+        ("open('values', 'w')\n" + WANTS.format(rank=0, count=120_000), "no run gives"),
         (f"open('values', 'w')\nreturn {{'calls': [{{'function': 'f', 'outputs': [{GOOD!r}]}}]}}", "no run gives"),
     ],
 )
@@ -364,3 +378,97 @@ def test_another_forms_inputs_are_paired_in_the_only_way_or_not_at_all() -> None
     with pytest.raises(Misfit, match="cannot be told"):
         inputs.pair(alike, {"a": A, "b": A})
     assert inputs.pair(alike, {"x": A, "b": A}).keys() == {"x", "y"}
+
+
+def distance(dtype: str, mine: Any, theirs: Any, tolerance: float, *, other: str = "") -> Call:
+    """Return what comes of two outputs of two forms."""
+    files, runs = [], []
+    for kind, numbers in ((dtype, mine), (other or dtype, theirs)):
+        file = io.BytesIO()
+        raw = numbers if isinstance(numbers, bytes) else np.array(numbers, kind).tobytes()
+        file.write(raw)
+        size = 1 if isinstance(numbers, bytes) else len(numbers)
+        files.append(file)
+        runs.append(Ran("f", outputs=(values.Value("y", kind, (size,), 0, len(raw)),)))
+    pairs = zip(files, runs, strict=True)
+    return judged(Call("v2", "f", "skipped"), *pairs, cross=tolerance > 0, tolerance=tolerance)
+
+
+@pytest.mark.parametrize(
+    ("dtype", "mine", "theirs", "state"),
+    [
+        ("float32", [1.0, 1e-6], [1.0, 9e-6], "close"),  # 8e-6 of 1
+        ("float32", [1e-6, 9e-6], [9e-6, 1e-6], "different"),  # a softmax over many classes
+        ("float32", [3e-7], [6e-7], "different"),  # a detector of rare events
+        ("float32", [1e6, 0.0], [1e6, 1.0], "close"),
+        ("float32", [0.0], [-0.0], "close"),
+        ("float32", [0.0, 0.0], [0.0, 1e-30], "different"),
+        ("float32", [np.inf, 1.0], [np.inf, 2.0], "different"),
+        ("float32", [np.inf], [-np.inf], "different"),
+        ("float32", [np.nan, 1.0], [1.0, 1.0], "different"),
+        ("float32", [np.nan, 1.0], [np.nan, 1.000001], "close"),
+        ("int32", [500_000], [500_001], "different"),
+        ("int64", [2**60], [2**60 + 1], "different"),
+        ("bool", b"\1", b"\2", "different"),
+        ("uint8", [255], [0], "different"),
+        ("complex64", [1j, 1.0], [1j + 1e-6, 1.0], "close"),
+    ],
+    ids=str,
+)
+def test_close_is_a_share_of_the_greatest_number(dtype: str, mine: Any, theirs: Any, state: str) -> None:
+    """Of small numbers a small share too; what is counted or named is never close."""
+    assert distance(dtype, mine, theirs, 1e-5).state == state
+
+
+@pytest.mark.parametrize(
+    ("dtype", "mine", "theirs"),
+    [
+        ("float32", [0.0], [-0.0]),
+        ("float32", b"\0\0\xc0\x7f", b"\1\0\xc0\x7f"),
+        ("bool", b"\1", b"\2"),
+        ("int64", [2**60], [2**60 + 1]),
+        ("float64", [1.0], [1.0 + 2**-52]),
+    ],
+    ids=str,
+)
+def test_without_a_tolerance_bytes_are_equal_or_different(dtype: str, mine: Any, theirs: Any) -> None:
+    """Signs of zero, payloads of NaN, and what numbers of another kind would round away: nothing is close."""
+    assert distance(dtype, mine, mine, 0.0).state == "equal"
+    assert distance(dtype, mine, theirs, 0.0).state == "different"
+
+
+def test_the_same_integers_in_another_dtype_are_close() -> None:
+    """TFLite has int32 where TensorFlow has int64."""
+    assert distance("int64", [1, 7], [1, 7], 1e-5, other="int32").state == "close"
+    assert distance("int64", [1, 7], [1, 8], 1e-5, other="int32").state == "different"
+    assert distance("int64", [1, 7], [1.0, 7.0], 1e-5, other="float32").state == "different"
+
+
+@pytest.mark.parametrize(
+    ("shape", "stored", "words"),
+    [
+        ((1 << 44,), 4, "x.npy is not all there"),
+        ((1 << 62, 1 << 62), 4, "x.npy is not all there"),
+        ((2048,), 8192, "over 0 GiB"),
+        ((-4,), 4, "x.npy is not all there"),
+    ],
+    ids=str,
+)
+def test_arrays_that_lie_about_their_size_are_not_read(
+    shape: tuple[int, ...], stored: int, words: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Sizes are looked at before anything is expanded or made room for: one sentence, and no memory."""
+    header = io.BytesIO()
+    np.lib.format.write_array_header_1_0(header, {"descr": "<f4", "fortran_order": False, "shape": shape})
+    with zipfile.ZipFile(tmp_path / "x.npz", "w") as archive:
+        archive.writestr("x.npy", header.getvalue() + bytes(stored))
+    monkeypatch.setattr(outputs, "_MAX_INPUTS", 4096)
+    with pytest.raises(UsageError, match=words):
+        outputs._arrays(str(tmp_path / "x.npz"), str(tmp_path))
+
+
+def test_arrays_as_numpy_writes_them_are_read(tmp_path: Path) -> None:
+    """Scalars, empty ones, texts and fortran order are no lies."""
+    arrays = {"a": np.float32(1), "b": np.zeros((0, 3)), "c": np.array(["x", "yz"]), "d": np.ones((2, 3), order="F")}
+    np.savez_compressed(tmp_path / "x.npz", **arrays)
+    assert [value.name for value in outputs._arrays(str(tmp_path / "x.npz"), str(tmp_path))[1]] == [*"abcd"]

@@ -205,7 +205,10 @@ class Call:
 
 @dataclass(frozen=True, slots=True)
 class Outputs:
-    """Two models run on the same inputs: each call that either has. `tolerance` is 0 where bytes must be equal."""
+    """Two models run on the same inputs: each call that either has.
+
+    `tolerance` is the share of an output's greatest number that numbers may be apart; 0 where bytes must be equal.
+    """
 
     calls: tuple[Call, ...]
     tolerance: float = 0.0

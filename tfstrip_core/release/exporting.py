@@ -6,7 +6,7 @@ import importlib
 import os
 from collections.abc import Collection, Sequence
 
-from tfstrip_core.errors import CannotRun, UsageError, printable
+from tfstrip_core.errors import CannotRun, ProofFailed, UsageError, printable
 from tfstrip_core.inventory import Inventory, Outputs, Proof, StripResult
 from tfstrip_core.plan import Ema
 from tfstrip_core.release import proving
@@ -47,7 +47,10 @@ def exported(
     Nothing of the result is compared byte by byte, so that what ran is its only proof: raises CannotRun where nothing
     did, and what export raises.
     """
-    done = importlib.import_module("tfstrip_core.verbs.export").export(source, built, to, ema=ema, also=also)
+    try:
+        done = importlib.import_module("tfstrip_core.verbs.export").export(source, built, to, ema=ema, also=also)
+    except (CannotRun, ProofFailed, UsageError) as error:
+        raise type(error)(proving.told(error.cause), proving.told(error.remedy)) from None
     inventory = settled(source, also)
     averaged = ema == "apply" and any(finding.rule == "TFS106" for finding in inventory.findings)
     result = StripResult(

@@ -13,11 +13,11 @@ from typing import Any, TypeVar
 
 from tfstrip_core import __version__
 from tfstrip_core.codecs import jsontext
-from tfstrip_core.errors import TfstripError, UsageError, printable
+from tfstrip_core.errors import TfstripError, UsageError
 from tfstrip_core.inventory import Artifact, Call, CallState, Finding, Inventory, Outputs, Proof, Removed, StripResult
 from tfstrip_core.release.exporting import FORMATS, SAME
 from tfstrip_core.release.parts import join
-from tfstrip_core.release.proving import MOST_CALLS, MOST_WORDS
+from tfstrip_core.release.proving import MOST_CALLS, told
 from tfstrip_core.reports.artifacts import load
 from tfstrip_core.rules import RULES, verdict
 
@@ -197,7 +197,7 @@ def _call(item: Mapping[str, Any]) -> Call:
 
 def _words(item: Mapping[str, Any], key: str) -> str:
     words = _get(item, key, str)
-    if printable(words)[:MOST_WORDS] != words:
+    if told(words) != words:
         raise ValueError(key)
     return words
 

@@ -12,7 +12,7 @@ from collections.abc import Iterable
 from dataclasses import replace as with_values
 from typing import Literal
 
-from tfstrip_core.errors import CannotRun, ProofFailed, printable
+from tfstrip_core.errors import CannotRun, ProofFailed, UsageError, printable
 from tfstrip_core.inventory import Artifact, Call, Outputs, StripResult
 
 Prove = Literal["outputs", "bytes"]
@@ -23,6 +23,8 @@ _PATH = re.compile(r"(?<![\w./{}])/(?:[\w.@+~-]+/)+[\w.@+~-]*")
 _ADDRESS = re.compile(r"\b0x[0-9a-fA-F]{6,}")
 # A way out that the command has and the Action has not.
 _IMPORT = re.compile(r"name (?:its|the) module: --import [\w.]+")
+# What a framework says, after the kind of its error, and what a process printed last: a model chooses these words.
+_SAID = re.compile(r"(\b\w*[A-Z]\w*|\b(?:error|timeout)|ended (?:with code|by) [\w-]+): .*", re.DOTALL)
 _AVERAGES = "its weights are their averages now, so that it has to give something else than the original"
 
 
@@ -38,6 +40,8 @@ def run(result: StripResult, built: str) -> tuple[Outputs, str]:
         outputs = importlib.import_module("tfstrip_core.verbs.outputs").compare_outputs(result.source, built)
     except CannotRun as error:
         return Outputs(()), told(error.cause)
+    except UsageError as error:
+        raise UsageError(told(error.cause), told(error.remedy)) from None
     return settled(outputs)
 
 
@@ -63,9 +67,15 @@ def settled(outputs: Outputs) -> tuple[Outputs, str]:
 
 
 def told(words: str) -> str:
-    """Return words of a framework's in at most 300 visible characters, without what is of this run or machine alone."""
-    shown = _ADDRESS.sub("0x...", _PATH.sub("...", words[: 10 * MOST_WORDS]))
-    return printable(_IMPORT.sub("the Action has no code of yours", shown))[:MOST_WORDS]
+    """Return words of ours as they can be published: at most 300 visible characters, nothing of this run or machine.
+
+    Of a framework's, "InvalidArgumentError: text", the kind of error stays: the text can hold what the model read.
+    """
+    plain = _ADDRESS.sub("0x...", _PATH.sub("...", printable(words[: 10 * MOST_WORDS])))
+    plain = _IMPORT.sub("the Action has no code of yours", plain)
+    said = _SAID.search(plain)
+    shown = plain[: said.end(1)] if said else plain
+    return (shown + ")" * (said is not None and shown.count("(") > shown.count(")")))[:MOST_WORDS]
 
 
 def _told(call: Call) -> Call:

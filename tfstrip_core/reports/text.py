@@ -282,7 +282,7 @@ def ran(outputs: Outputs) -> Iterator[str]:
         what = " ".join(printable(word) for word in (call.loader, call.function) if word) or "run"
         said = f"{what}: {call.state}"
         if call.state in ("equal", "close", "different") and call.outputs:
-            said += f", {call.outputs} output{'' if call.outputs == 1 else 's'}, {size(call.bytes)}"
+            said += f", {call.outputs} output{'' if call.outputs == 1 else 's'}, {size(call.bytes)} on these inputs"
         if call.state == "close":
             said += f", at most {call.difference:.3g} apart"
         yield f"{said}: {printable(call.message)}" if call.message else said

@@ -13,6 +13,8 @@ from tfstrip_core.running.inputs import Want
 from tfstrip_core.running.values import Value
 
 _MAX_CALLS = 10_000
+_MAX_PARTS = 100_000  # inputs that functions take, and tensors, of one process together
+_TENSORS = ("inputs", "outputs", "again")
 
 
 @dataclass(frozen=True, slots=True)
@@ -61,6 +63,9 @@ def ask(request: Mapping[str, Any], folder: str, limits: child.Limits | None) ->
 def _calls(said: Any, size: int) -> tuple[Ran, ...]:
     if not isinstance(said, list) or len(said) > _MAX_CALLS:
         raise _nonsense()
+    parts = [one[key] for one in said if isinstance(one, dict) for key in ("wants", *_TENSORS) if key in one]
+    if sum(len(part) for part in parts if isinstance(part, list)) > _MAX_PARTS:
+        raise _nonsense()
     return tuple(_ran(one, size) for one in said)
 
 
@@ -71,7 +76,7 @@ def _ran(said: Any, size: int) -> Ran:
     flags = [said.get(key, default) for key, default in (("signature", True), ("missing", False), ("steady", True))]
     if not all(isinstance(one, str) for one in texts) or not all(isinstance(one, bool) for one in flags):
         raise _nonsense()
-    several = [values.parse(said.get(key, []), size) for key in ("inputs", "outputs", "again")]
+    several = [values.parse(said.get(key, []), size) for key in _TENSORS]
     function, error, misfit = texts
     signature, missing, steady = flags
     return Ran(function, signature, _wants(said.get("wants", [])), error, misfit, missing, steady, *several)
@@ -84,10 +89,14 @@ def _wants(said: Any) -> tuple[Want, ...]:
             raise _nonsense()
         shape = one.get("shape")
         sizes = None if shape is None else tuple(shape) if isinstance(shape, list) else (-1,)
-        if sizes is not None and not all(size is None or (type(size) is int and size >= 0) for size in sizes):
+        if sizes is not None and (len(sizes) > values.MAX_RANK or not all(map(_is_size, sizes))):
             raise _nonsense()
         found.append(Want(one["name"], one["dtype"], sizes))
     return tuple(found)
+
+
+def _is_size(size: Any) -> bool:
+    return size is None or (type(size) is int and 0 <= size < 1 << 62)
 
 
 def _nonsense() -> CannotRun:

@@ -28,6 +28,7 @@ _SIZES = {
 _LENGTH = 8
 _BLOCK = 1 << 20
 _MAX = 10_000  # tensors of one process
+MAX_RANK = 32  # numpy's before its version 2
 
 
 @dataclass(frozen=True, slots=True)
@@ -55,6 +56,8 @@ def parse(said: Any, size: int) -> tuple[Value, ...]:
             raise _nonsense()
         name, dtype, shape, at, count = (one.get(key) for key in ("name", "dtype", "shape", "at", "bytes"))
         if not (isinstance(name, str) and isinstance(dtype, str) and isinstance(shape, list)):
+            raise _nonsense()
+        if len(shape) > MAX_RANK:
             raise _nonsense()
         if not all(type(number) is int and 0 <= number < 1 << 62 for number in (at, count, *shape)):
             raise _nonsense()

@@ -73,7 +73,7 @@ def export(
     the graph of its signature in `frozen_graph.pb` besides, "tflite" a file. `imports` are modules with the model's own
     classes, imported in another process, from the current directory or the environment. `ema` and `also` are those of
     `strip`, `force` replaces an older model of the same form. Numbers of the result and of the original may differ by
-    the proof's tolerance, relative to those over 1.
+    the proof's tolerance, relative to the greatest one of the output; integers and texts must be equal.
 
     Raises UsageError, also without TensorFlow; CannotRun for a model that cannot be loaded or converted; ProofFailed
     where the result gives anything else than the original; and what strip raises. Nothing is written then.
@@ -100,6 +100,10 @@ def export(
 
 def _check_source(found: Found, inventory: Inventory, to: Form) -> None:
     """Raise CannotRun for what holds no graph, and for what must not be loaded, as TensorFlow's converters do."""
+    if found.kind in (containers.GRAPH, containers.GRAPH_TEXT, containers.META_GRAPH):
+        raise CannotRun("a graph without signatures cannot be exported", "export the SavedModel or the Keras file")
+    if found.kind == containers.TFJS:
+        raise CannotRun("a TensorFlow.js model is not exported here", "export the model that it was made from")
     if found.kind not in _SOURCES or inventory.format in ("keras-weights", "keras-hdf5-weights"):
         raise CannotRun("it holds weights and no graph, so there is nothing to export", "name the whole model")
     why = never(inventory)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+import sys
 from collections.abc import Sequence
 from dataclasses import replace
 from typing import BinaryIO
@@ -14,7 +15,7 @@ from tfstrip_core.running.values import Value
 
 _Run = tuple[BinaryIO, Ran]
 _UNSTEADY = "it gives something else when it is run again, so that bytes cannot be compared: dtypes and shapes agree"
-_INF = float("inf")
+_INF, _TINY = float("inf"), sys.float_info.min
 
 
 def judged(call: Call, original: _Run, result: _Run, *, cross: bool, tolerance: float) -> Call:
@@ -115,10 +116,11 @@ def _natural(name: str) -> list[tuple[int, str]]:
 
 
 def _distance(left: BinaryIO, one: Value, right: BinaryIO, other: Value) -> tuple[float | None, float]:
-    """Return the greatest |a - b|, None where the bytes are the same, and the greatest |a - b| / max(1, |a|).
+    """Return the greatest |a - b|, None where the bytes are the same, and what share of the greatest |a| that is.
 
-    Both are infinite where that means nothing: other shapes, strings, a NaN or an infinity in one of them only, an
-    integer in place of a float.
+    Of a only what is finite counts. The share is infinite where numbers cannot be close: other bytes in integers, bools
+    and strings, other shapes, a NaN or an infinity in one of them only, an integer in place of a float. It is above 0
+    for other bytes of one number, such as -0.0 for 0.0, so that within a tolerance of 0 nothing but equal bytes is.
     """
     if _same(left, one, right, other):
         return None, 0.0
@@ -129,21 +131,26 @@ def _distance(left: BinaryIO, one: Value, right: BinaryIO, other: Value) -> tupl
     a, b = values.read(left, one), values.read(right, other)
     if "V" in (a.dtype.kind, b.dtype.kind) and "bfloat16" not in (one.dtype, other.dtype):
         return _INF, _INF
-    if ("float" in one.dtype) != ("float" in other.dtype) or ("complex" in one.dtype) != ("complex" in other.dtype):
-        return _INF, _INF
-    kind = np.complex128 if "complex" in one.dtype else np.float64
-    a, b = a.astype(kind), b.astype(kind)
+    floats = [("complex" in value.dtype, "float" in value.dtype) for value in (one, other)]
+    kind = np.complex128 if floats[0][0] else np.float64
+    exact = not any(floats[0])
+    whole = {a.dtype.kind, b.dtype.kind} <= {"i", "u"} and np.result_type(a, b).kind != "f"
+    if one.dtype != other.dtype and whole and np.array_equal(a, b):
+        return 0.0, _TINY  # the same numbers in another dtype
     with np.errstate(all="ignore"):
-        alike = (a == b) | (np.isnan(a) & np.isnan(b))
-        far = np.where(alike, 0.0, np.abs(a - b))
-        relative = np.where(alike, 0.0, far / np.maximum(1.0, np.abs(a)))
-    if not far.size:
-        return 0.0, 0.0
-    return tuple(_INF if np.isnan(found).any() else float(found.max()) for found in (far, relative))  # type: ignore[return-value]
+        a, b = a.astype(kind), b.astype(kind)
+        far = np.where((a == b) | (np.isnan(a) & np.isnan(b)), 0.0, np.abs(a - b))
+        worst = _INF if np.isnan(far).any() else float(far.max(initial=0.0))
+        if exact or floats[0] != floats[1]:
+            return worst, _INF
+        most = float(np.abs(a[np.isfinite(a)]).max(initial=0.0))
+    if not worst:
+        return 0.0, _TINY
+    return worst, max(worst / most, _TINY) if most else _INF
 
 
 def flex_never(path: str) -> str:
-    """Return why a TFLite model must not be run, "" where it may: what it takes from TensorFlow writes or speaks."""
+    """Return why a TFLite model must not be run, "" where it may: what it has of TensorFlow reads or writes."""
     from tfstrip_core.containers.saved import saved_code
 
     with open(path, "rb") as file:
@@ -152,4 +159,6 @@ def flex_never(path: str) -> str:
         name = op.encode()
         if b"Flex" + name + b"\0" in held or b"\x12" + bytes([len(name)]) + name in held:
             return f"the operation {op} {does}, so it is not run"
+    if b"PrintV2" in held and b"file:" in held:
+        return "the operation PrintV2 writes files, so it is not run"
     return ""

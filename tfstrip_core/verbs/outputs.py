@@ -9,6 +9,7 @@ import zlib
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass, field, replace
+from math import prod
 from typing import Any
 
 from tfstrip_core import containers
@@ -33,12 +34,16 @@ _FORMS = {
     containers.GRAPH_TEXT: ("graph", ("graph",)),
     _TFLITE: ("TFLite model", ("tflite",)),
 }
+_MAX_INPUTS = 4 << 30
 _NO_GRAPH = ("holds weights and no graph, so there is nothing to run", "name a whole model")
 # What numpy makes of files that are none of its own.
 _NO_ARRAYS = (
     OSError, ValueError, AttributeError, TypeError, EOFError, KeyError, RuntimeError, zipfile.BadZipFile, zlib.error,
 )  # fmt: skip
-_NEVER = ("writes files", "speaks to other machines", "calls Python code that is not in the model")
+_NEVER = (
+    "reads files", "writes files", "speaks to other machines", "calls Python code that is not in the model",
+    "runs a graph that is stored as data",
+)  # fmt: skip
 
 
 @dataclass(frozen=True, slots=True)
@@ -66,14 +71,15 @@ def compare_outputs(
     Two models of one form (SavedModels, whole Keras models) are run by the same loaders, and what they give has the
     same names, dtypes, shapes and bytes. Of two forms, such as a .keras and the SavedModel or .tflite made from it, the
     original's call is compared with what the other serves by default, or alone, paired by name or by the only way that
-    fits. Where bytes differ, numbers a of the original and b of the result are "close" if |a - b| <= tolerance *
-    max(1, |a|) for all of them, NaN equals NaN, and are "different" otherwise.
+    fits. Where bytes differ, numbers a of the original and b of the result are "close" if |a - b| <= tolerance * the
+    greatest finite |a| of that output, NaN equals NaN. Else they are "different", as integers, bools and strings are.
 
     `inputs` is an .npz of arrays named by input, by FUNCTION/INPUT, or arr_0, arr_1 and so on in their order; without
     it inputs are made from what the original says that it takes. `imports` are modules with the code of custom
     classes, from the current directory or the environment. `limits` hold for each process.
 
-    What the original cannot do, or must not (write files, speak to other machines, call Python code), is "skipped".
+    What the original cannot do, or must not (read or write files, speak to other machines, call Python code), is
+    "skipped".
     Raises UsageError without TensorFlow, for a module that cannot be imported or inputs that do not fit, CannotRun
     where the original has no graph, and what inspect raises.
     """
@@ -94,12 +100,22 @@ def compare_outputs(
 
 
 def _side(path: str) -> _Side:
+    try:
+        return _looked(path)
+    except CannotRun as error:
+        error.path = path
+        raise
+
+
+def _looked(path: str) -> _Side:
     found = look(path)
     if found.kind == _TFLITE:
         return _Side(os.path.abspath(found.file), *_FORMS[_TFLITE], never=output_values.flex_never(found.file))
     inventory = read(found)
     if found.kind == containers.META_GRAPH:
         raise CannotRun("holds a graph whose variables are in no file beside it", "name a SavedModel or a GraphDef")
+    if found.kind == containers.TFJS:
+        raise CannotRun("a TensorFlow.js model is not run here", "name the model that it was made from")
     if found.kind not in _FORMS or "weights" in inventory.format:
         raise CannotRun(*_NO_GRAPH)
     more = {"outputs": inventory.outputs, "text": found.kind == containers.GRAPH_TEXT}
@@ -108,7 +124,7 @@ def _side(path: str) -> _Side:
 
 
 def never(inventory: Inventory) -> str:
-    """Return why a model must not be run, "" where it may: it writes files, speaks to others, calls Python code."""
+    """Return why a model must not be run, "" where it may: it reads or writes files, speaks to others, calls code."""
     why = next((printable(one.message) for one in inventory.findings if _is_never(one)), "")
     return why and f"{why}, so it is not run"
 
@@ -125,6 +141,7 @@ def _arrays(path: str, room: str) -> tuple[str, tuple[values.Value, ...]]:
 
     file = os.path.join(room, "inputs")
     try:
+        _check_sizes(path)
         with open(path, "rb") as raw, np.load(raw, allow_pickle=False) as stored, open(file, "w+b") as out:
             found = tuple(values.add(out, name, stored[name]) for name in stored.files)
     except _NO_ARRAYS as error:
@@ -135,6 +152,23 @@ def _arrays(path: str, room: str) -> tuple[str, tuple[values.Value, ...]]:
     if not found:
         raise UsageError(f"--inputs {path}: there are no arrays in it", "write it with numpy.savez")
     return file, found
+
+
+def _check_sizes(path: str) -> None:
+    """Raise UsageError for arrays that are too big, or bigger than what is stored of them; else what reading raises."""
+    import numpy as np
+
+    form = np.lib.format
+    with zipfile.ZipFile(path) as archive:
+        members = archive.infolist()
+        if sum(member.file_size for member in members) > _MAX_INPUTS:
+            raise UsageError(f"--inputs {path}: its arrays are over {_MAX_INPUTS >> 30} GiB", "give smaller ones")
+        for member in members:
+            with archive.open(member) as raw:
+                version = form.read_magic(raw)
+                shape, _, dtype = (form.read_array_header_1_0 if version == (1, 0) else form.read_array_header_2_0)(raw)
+            if prod(shape) * dtype.itemsize > member.file_size or min(shape, default=0) < 0:
+                raise UsageError(f"--inputs {path}: {member.filename} is not all there", "write it with numpy.savez")
 
 
 @dataclass(frozen=True, slots=True)

@@ -58,7 +58,7 @@ def verify(
 
     With `outputs` both are run on the same inputs as well, see outputs.compare_outputs for those, `inputs` and
     `imports`: two models of one format must give the same bytes. Of two formats only what they give is compared, within
-    1e-5 * max(1, |number|), of a TFLite model within 1e-4.
+    1e-5 of the greatest number of each output, of a TFLite model within 1e-4; integers must be equal.
 
     What is gone must be removable by the rules or named in `also` (KEYs, and functions of a SavedModel); of that, all
     that no signature reaches may be gone together, as the profile serving has it. With `ema` "apply" the weights must
@@ -81,7 +81,7 @@ def verify(
     else:
         note = (
             f"the formats differ, {before.format} and {after.format}, so bytes are not compared: what they give is, "
-            f"within {tolerance:g} * max(1, |number|)"
+            f"within {tolerance:g} of the greatest number of each output"
         )
         done = Comparison(before, after, (), (note,), Proof(0, 0))
     return replace(done, outputs=_run(original, stripped, inputs, imports, tolerance))
@@ -99,7 +99,8 @@ def _run(original: str, stripped: str, inputs: str, imports: Sequence[str], tole
     try:
         return compare_outputs(original, stripped, inputs=inputs, imports=imports, tolerance=tolerance)
     except CannotRun as error:
-        return Outputs((Call("", "", "skipped", str(error)),), tolerance)
+        which = f"{printable(error.path)}: " if error.path else ""
+        return Outputs((Call("", "", "skipped", f"{which}{error}"),), tolerance)
 
 
 def _by_bytes(original: str, stripped: str, ema: Ema, also: Collection[str]) -> Comparison:
