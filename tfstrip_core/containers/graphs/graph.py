@@ -16,7 +16,7 @@ from tfstrip_core.codecs.window import blocks
 from tfstrip_core.containers.graphs import graph_parts, graph_reach, graph_write
 from tfstrip_core.containers.graphs.graph_reach import Kept
 from tfstrip_core.containers.saved import saved_closure, saved_code
-from tfstrip_core.containers.saved.saved_closure import Graph
+from tfstrip_core.containers.saved.saved_closure import Graph, source
 from tfstrip_core.errors import UsageError, printable
 from tfstrip_core.inventory import INFERENCE, Contents, Finding, Inventory, Key, Part, Plan, Scope
 
@@ -44,7 +44,7 @@ class _Model:
         return self.file.form == graph_heads.META
 
     def kept(self) -> Kept:
-        return graph_reach.kept(self.held, self.roots, meta=self.meta, sure=not self.guessed)
+        return graph_reach.kept(self.held, self.roots, self.train, meta=self.meta, sure=not self.guessed)
 
 
 def _read(path: str, scope: Scope = INFERENCE) -> _Model:
@@ -222,6 +222,13 @@ def _notes(model: _Model, kept: Kept) -> Iterator[str]:
     defaults = [name for name in needed if model.held.nodes[name].op == "PlaceholderWithDefault"]
     if defaults:
         yield f"it may still be given {some(sorted(defaults))}: the defaults are the original's"
+    broken = [
+        name
+        for name, node in model.held.nodes.items()
+        if node.op == "NoOp" and name not in kept.nodes and not kept.fills.isdisjoint(map(source, node.input))
+    ]
+    if broken:
+        yield f"{some(broken)} initialized what is gone too, and went: run {some(sorted(kept.fills))}"
     if not kept.nodes.isdisjoint(model.train):
         yield "its outputs depend on operations that apply gradients, which stay"
 

@@ -1,0 +1,98 @@
+"""What fills what the outputs read, though they do not depend on it: initial values, queues, tables, iterators."""
+
+from pathlib import Path
+
+import pytest
+from hostile import run
+from test_graph_heads import name, put
+from test_graph_hostile import node
+
+import tfstrip_core
+from tfstrip_core.codecs import graph_file
+
+X, C = node("x", "Placeholder"), put(1, name("c"), put(2, "Const"), put(5, name("value"), put(2, put(8, b"\x08\x01"))))
+APPLY = node("train", "ApplyGradientDescent", "w", "c", "c")
+
+
+def shared(text: str, op: str, said: str) -> bytes:
+    return put(1, name(text), put(2, op), put(5, name("shared_name"), put(2, put(2, said))))
+
+
+def left(tmp_path: Path, *parts: bytes) -> set[str]:
+    """Return the nodes that a strip for y leaves."""
+    path, target = tmp_path / "graph.pb", tmp_path / "small.pb"
+    path.write_bytes(b"".join(parts))
+    tfstrip_core.strip(str(path), str(target), output_names=["y"])
+    assert tfstrip_core.verify(str(path), str(target)).equal
+    return {found.name for found in graph_file.read(str(target)).meta.graph_def.node}
+
+
+def test_a_variable_keeps_its_first_value_and_not_its_updates(tmp_path: Path) -> None:
+    """The value in the file may be the only one that there is; what training or the old value makes of it is none."""
+    graph = [
+        X, C, node("w", "VariableV2"), node("w/Assign", "Assign", "w", "c"), node("r", "Identity", "w"),
+        node("decay", "Mul", "r", "c"), node("w/Decay", "Assign", "w", "decay"), APPLY,
+        node("after", "Assign", "w", "c", "^train"), node("fed", "Assign", "w", "x"),
+        node("init", "NoOp", "^w/Assign"), node("y", "MatMul", "x", "r"),
+    ]  # fmt: skip
+    assert left(tmp_path, *graph) == {"x", "c", "w", "w/Assign", "r", "init", "y"}
+
+
+def test_a_variable_that_is_only_fed_keeps_how(tmp_path: Path) -> None:
+    """An initial value that is a placeholder is how the weights come into the graph."""
+    graph = [
+        X, C, node("given", "Placeholder"), node("w", "VariableV2"), node("w/Assign", "Assign", "w", "given"),
+        APPLY, node("y", "MatMul", "x", "w"),
+    ]  # fmt: skip
+    assert left(tmp_path, *graph) == {"x", "given", "w", "w/Assign", "y"}
+
+
+@pytest.mark.parametrize(
+    ("holder", "fill", "read"),
+    [
+        ("HashTableV2", "LookupTableImportV2", "LookupTableFindV2"),
+        ("MutableHashTableV2", "LookupTableInsertV2", "LookupTableFindV2"),
+        ("FIFOQueueV2", "QueueEnqueueV2", "QueueDequeueV2"),
+        ("IteratorV2", "MakeIterator", "IteratorGetNext"),
+        ("StackV2", "StackPushV2", "StackPopV2"),
+    ],
+)
+def test_what_is_filled_through_another_handle_is_kept(holder: str, fill: str, read: str, tmp_path: Path) -> None:
+    """Two handles of one name are one thing, wherever a handle is handed on; another name is another."""
+    graph = [
+        X, C, node("w", "VariableV2"), APPLY,
+        shared("one", holder, "T"), shared("two", holder, "T"), shared("other", holder, "U"),
+        node("on", "Identity", "one"), node("fill", fill, "on", "c"), node("no", fill, "other", "c"),
+        node("late", fill, "two", "c", "^train"), node("r", read, "two", "x"), node("y", "Mul", "r", "x"),
+    ]  # fmt: skip
+    assert left(tmp_path, *graph) == {"x", "c", "one", "two", "on", "fill", "r", "y"}
+
+
+def test_what_only_training_fills_stays_with_it(tmp_path: Path) -> None:
+    """Without it the output would have nothing to read: nothing that is not proven useless is removed."""
+    graph = [
+        X, C, node("w", "VariableV2"), APPLY, node("loss", "Neg", "x"), shared("q", "FIFOQueueV2", ""),
+        node("fill", "QueueEnqueueV2", "q", "c", "^train"), node("y", "QueueDequeueV2", "q"),
+    ]  # fmt: skip
+    assert left(tmp_path, *graph) == {"c", "w", "train", "q", "fill", "y"}
+
+
+def test_a_stage_has_no_handle(tmp_path: Path) -> None:
+    """What is staged under a name is what is taken from under it."""
+    graph = [
+        X, C, node("w", "VariableV2"), APPLY, shared("put", "Stage", "S"), shared("no", "Stage", "R"),
+        shared("y", "Unstage", "S"),
+    ]  # fmt: skip
+    assert left(tmp_path, *graph) == {"put", "y"}
+
+
+def test_a_group_that_is_gone_is_told(tmp_path: Path, capsys) -> None:
+    """Who ran it has to run what is left of it."""
+    path = tmp_path / "graph.pb"
+    graph = [
+        X, C, node("w", "VariableV2"), node("w/Assign", "Assign", "w", "c"), APPLY, node("m", "VariableV2"),
+        node("m/Assign", "Assign", "m", "c"), node("init", "NoOp", "^w/Assign", "^m/Assign"), node("y", "Mul", "x", "w"),
+    ]  # fmt: skip
+    path.write_bytes(b"".join(graph))
+    code, _, err = run(capsys, "strip", str(path), "-o", str(tmp_path / "small.pb"), "--output-names", "y")
+    assert (code, "init initialized what is gone too, and went: run w/Assign\n" in err) == (0, True)
