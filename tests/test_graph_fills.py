@@ -9,6 +9,7 @@ from test_graph_hostile import node
 
 import tfstrip_core
 from tfstrip_core.codecs import graph_file
+from tfstrip_core.errors import UsageError
 
 X, C = node("x", "Placeholder"), put(1, name("c"), put(2, "Const"), put(5, name("value"), put(2, put(8, b"\x08\x01"))))
 APPLY = node("train", "ApplyGradientDescent", "w", "c", "c")
@@ -86,13 +87,62 @@ def test_a_stage_has_no_handle(tmp_path: Path) -> None:
     assert left(tmp_path, *graph) == {"put", "y"}
 
 
+def test_one_bit_of_a_large_value_is_seen_in_any_operation(tmp_path: Path) -> None:
+    """Whatever has a tensor as its value is compared whole: its type, its version, its field's mark, its bytes."""
+    tensor = b"\x08\x01" + put(2, put(2, b"\x08\x80\x80\x02")) + b"\x18\x00" + put(4, b"\x00" * (32768 * 4))
+    for op in ("HostConst", "Const"):
+        attr = put(5, name("value"), put(2, put(8, tensor)))
+        whole = X + put(1, name("w"), put(2, op), attr) + node("y", "Mul", "x", "w")
+        first, other = tmp_path / f"{op}.pb", tmp_path / f"{op}_other.pb"
+        first.write_bytes(whole)
+        assert tfstrip_core.verify(str(first), str(first)).equal
+        at = whole.index(b"\x18\x00\x22")
+        for place, value in ((at + 1, 7), (at + 2, 0x6A), (at + 5000, 1)):
+            changed = bytearray(whole)
+            changed[place] = value
+            other.write_bytes(changed)
+            assert not tfstrip_core.verify(str(first), str(other)).equal, (op, place)
+
+
 def test_a_group_that_is_gone_is_told(tmp_path: Path, capsys) -> None:
     """Who ran it has to run what is left of it."""
     path = tmp_path / "graph.pb"
     graph = [
         X, C, node("w", "VariableV2"), node("w/Assign", "Assign", "w", "c"), APPLY, node("m", "VariableV2"),
-        node("m/Assign", "Assign", "m", "c"), node("init", "NoOp", "^w/Assign", "^m/Assign"), node("y", "Mul", "x", "w"),
+        node("m/Assign", "Assign", "m", "c"), node("init", "NoOp", "^w/Assign", "^m/Assign"),
+        node("y", "Mul", "x", "w"),
     ]  # fmt: skip
     path.write_bytes(b"".join(graph))
     code, _, err = run(capsys, "strip", str(path), "-o", str(tmp_path / "small.pb"), "--output-names", "y")
     assert (code, "init initialized what is gone too, and went: run w/Assign\n" in err) == (0, True)
+
+
+def test_an_input_is_no_output(tmp_path: Path) -> None:
+    """A graph of nothing but what it is given is no model."""
+    path = tmp_path / "graph.pb"
+    path.write_bytes(X + C + node("w", "VariableV2") + APPLY + node("y", "Mul", "x", "w"))
+    with pytest.raises(UsageError, match="x is an input"):
+        tfstrip_core.strip(str(path), str(tmp_path / "small.pb"), output_names=["x"])
+    assert not (tmp_path / "small.pb").exists()
+
+
+def test_a_list_of_attributes_is_one_sentence(tmp_path: Path, capsys) -> None:
+    """Text format allows it, and no framework writes it."""
+    path = tmp_path / "list.pbtxt"
+    dtype, shape = '{ key: "dtype" value { type: DT_FLOAT } }', '{ key: "shape" value { shape { } } }'
+    path.write_text('node { name: "x" op: "Placeholder" attr [ ' + f"{dtype}, {shape} ] }}")
+    code, _, err = run(capsys, "verify", str(path), str(path))
+    assert (code, "lists of blocks" in err, len(err.splitlines())) == (2, True, 1)
+
+
+def test_a_separated_place_goes_with_its_separator(tmp_path: Path) -> None:
+    """A semicolon that nothing precedes makes a text unreadable."""
+    path, target = tmp_path / "semi.pbtxt", tmp_path / "small.pbtxt"
+    place = 'attr { key: "_class" value { list { s: "loc:@z" } } };'
+    path.write_text(
+        'node { name: "x"; op: "Placeholder"; };\n'
+        f'node {{ name: "y"; op: "Neg"; input: "x"; {place} }};\nnode {{ name: "z" op: "Neg" input: "y" }}\n'
+    )
+    tfstrip_core.strip(str(path), str(target), output_names=["y"])
+    assert "_class" not in target.read_text()
+    assert tfstrip_core.verify(str(path), str(target)).equal

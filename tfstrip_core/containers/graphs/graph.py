@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import difflib
 import os
-from collections.abc import Collection, Iterator
+from collections.abc import Collection, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from functools import partial
+from typing import BinaryIO
 
 from tfstrip_core import rules
 from tfstrip_core.codecs import graph_file, graph_heads, meta_graph
@@ -172,7 +173,10 @@ def contents(path: str) -> Iterator[Contents]:
             parts["graph", f"graph@part {number}"] = Part(
                 "", partial(blocks, stored, item.begin, item.end - item.begin)
             )
-        for tensor in graph_parts.tensors(model.file, model.held.nodes.keys()):
+        arrays = tuple(graph_parts.tensors(model.file, model.held.nodes.keys()))
+        values = {tensor.name: model.file.constants[tensor.name].values for tensor in arrays}
+        parts.update(_large(model.file, stored, values))
+        for tensor in arrays:
             stretches = model.file.constants[tensor.name].values
 
             def read(stretches: tuple[tuple[str, int, int], ...] = stretches) -> Iterator[bytes]:
@@ -181,6 +185,20 @@ def contents(path: str) -> Iterator[Contents]:
 
             parts["tensor", tensor.name] = Part(f"{tensor.dtype} {list(tensor.shape)}", read, tensor.bytes)
         yield parts
+
+
+def _large(
+    file: GraphFile, stored: BinaryIO, values: Mapping[str, tuple[tuple[str, int, int], ...]]
+) -> Iterator[tuple[Key, Part]]:
+    """Yield what the outline lacks, but for the `values` compared as a tensor's: of these marks and lengths."""
+    for name, (begin, end) in file.large.items():
+        ends = [begin, *(place for _, at, to in values.get(name, ()) for place in (at, to)), end]
+
+        def rest(ends: list[int] = ends) -> Iterator[bytes]:
+            for at, to in zip(ends[::2], ends[1::2], strict=True):
+                yield from blocks(stored, at, to - at)
+
+        yield ("graph", f"node {name}@value"), Part("", rest)
 
 
 def _none() -> Iterator[bytes]:
@@ -203,11 +221,19 @@ def common(original: str, stripped: str) -> tuple[str, ...]:
 def rewrite(path: str, plan: Plan, target: str) -> list[str]:
     """Write the graph without what the plan drops to `target`, new; return which outputs and placeholders it has."""
     model = _read(path, plan.scope)
+    _computes(model)
     reduced = any(finding.rule == "TFS202" for finding in plan.drop)
     every = Kept(frozenset(model.held.nodes), frozenset(graph_parts.functions_of(model.file)))
     kept = model.kept() if reduced else every
     graph_write.write(model.file, model.held, kept, target)
     return list(_notes(model, kept)) if reduced else []
+
+
+def _computes(model: _Model) -> None:
+    """Raise UsageError where what was asked for, or is recorded, as an output is an input."""
+    for name in model.outputs if not model.guessed else ():
+        if model.held.nodes[name].op in ("Placeholder", "PlaceholderV2", "PlaceholderWithDefault"):
+            raise UsageError(f"{printable(name)} is an input", "name what the model computes, see tfstrip inspect")
 
 
 def _notes(model: _Model, kept: Kept) -> Iterator[str]:

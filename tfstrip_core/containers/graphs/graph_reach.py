@@ -30,7 +30,8 @@ _HANDS_ON = frozenset({"Identity", "ReadVariableOp", "NoOp", "ControlTrigger", "
 class Kept:
     """What stays of a graph: nodes and functions by name, and the Saver's keys that go.
 
-    `fills` are those nodes among them that only fill what others read. `saver` is the graph as a checkpoint's, for a .meta file whose Saver is known; `saves` says whether it has any left.
+    `fills` are those nodes among them that only fill what others read. `saver` is the graph as a checkpoint's, for a
+    .meta file whose Saver is known; `saves` says whether it has any left.
     """
 
     nodes: frozenset[str]
