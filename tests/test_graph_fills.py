@@ -124,6 +124,8 @@ def test_an_input_is_no_output(tmp_path: Path) -> None:
     with pytest.raises(UsageError, match="x is an input"):
         tfstrip_core.strip(str(path), str(tmp_path / "small.pb"), output_names=["x"])
     assert not (tmp_path / "small.pb").exists()
+    (tmp_path / "inputs.pb").write_bytes(X)
+    assert not tfstrip_core.verify(str(path), str(tmp_path / "inputs.pb")).equal
 
 
 def test_a_list_of_attributes_is_one_sentence(tmp_path: Path, capsys) -> None:

@@ -22,6 +22,7 @@ from tfstrip_core.errors import UsageError, printable
 from tfstrip_core.inventory import INFERENCE, Contents, Finding, Inventory, Key, Part, Plan, Scope
 
 _DEBUG = "debug_info"
+_INPUTS = frozenset({"Placeholder", "PlaceholderV2", "PlaceholderWithDefault"})
 _NEAR = 3
 _CARRIED = ("", "meta_info_def", "asset_file_def", "object_graph_def")  # fields that stay as they are
 
@@ -221,7 +222,7 @@ def common(original: str, stripped: str) -> tuple[str, ...]:
 def rewrite(path: str, plan: Plan, target: str) -> list[str]:
     """Write the graph without what the plan drops to `target`, new; return which outputs and placeholders it has."""
     model = _read(path, plan.scope)
-    _computes(model)
+    _check_outputs(model)
     reduced = any(finding.rule == "TFS202" for finding in plan.drop)
     every = Kept(frozenset(model.held.nodes), frozenset(graph_parts.functions_of(model.file)))
     kept = model.kept() if reduced else every
@@ -229,10 +230,15 @@ def rewrite(path: str, plan: Plan, target: str) -> list[str]:
     return list(_notes(model, kept)) if reduced else []
 
 
-def _computes(model: _Model) -> None:
+def computes(path: str) -> bool:
+    """Return whether the graph has a node that is no input."""
+    return any(node.op not in _INPUTS for node in graph_file.read(path).meta.graph_def.node)
+
+
+def _check_outputs(model: _Model) -> None:
     """Raise UsageError where what was asked for, or is recorded, as an output is an input."""
     for name in model.outputs if not model.guessed else ():
-        if model.held.nodes[name].op in ("Placeholder", "PlaceholderV2", "PlaceholderWithDefault"):
+        if model.held.nodes[name].op in _INPUTS:
             raise UsageError(f"{printable(name)} is an input", "name what the model computes, see tfstrip inspect")
 
 
