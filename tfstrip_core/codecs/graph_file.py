@@ -59,7 +59,7 @@ class Constant:
 class GraphFile:
     """A graph: `meta` is its outline, `fields` are the file's, `constants` those of the main graph, by their nodes.
 
-    `places` are the stretches of a text where a node says beside which others it is to lie.
+    `large` says where the attributes lie that the outline lacks, by their nodes.
     """
 
     path: str
@@ -67,6 +67,7 @@ class GraphFile:
     meta: pb.MetaGraph = field(repr=False)
     fields: tuple[Field, ...] = field(repr=False)
     constants: Mapping[str, Constant] = field(repr=False)
+    large: Mapping[str, tuple[int, int]] = field(repr=False, default_factory=dict)
 
     @property
     def graph(self) -> tuple[Field, ...]:
@@ -167,10 +168,11 @@ class _Reader(Bytes):
         self.path, self.form, self.size = path, form, size
         self.meta = pb.MetaGraph()
         self.constants: dict[str, Constant] = {}
+        self.large: dict[str, tuple[int, int]] = {}
 
     def result(self) -> GraphFile:
         fields = tuple(self._meta_graph()) if self.form == graph_heads.META else tuple(self._graph(0, self.size))
-        return GraphFile(self.path, self.form or graph_heads.BINARY, self.meta, fields, self.constants)
+        return GraphFile(self.path, self.form or graph_heads.BINARY, self.meta, fields, self.constants, self.large)
 
     def _meta_graph(self) -> Iterator[Field]:
         names = {item.number << 3 | _LENGTH: name for name, item in pb.MetaGraph.DESCRIPTOR.fields_by_name.items()}
@@ -224,10 +226,10 @@ class _Reader(Bytes):
     def _large_node(self, node: meta_graph_pb2.Node, start: int, end: int) -> None:
         """Read a node without the contents of its tensor, if that is of numbers."""
         stretches: list[tuple[int, int]] = []
-        numbers = False
+        numbers = (0, 0)
         for tag, begin, inner, stop in self.fields(start, end):
-            if tag == 0x2A and self._numbers(inner, stop):
-                numbers = True
+            if tag == 0x2A and numbers == (0, 0) and self._numbers(inner, stop):  # a second one is refused later
+                numbers = (begin, stop)
             elif stretches and stretches[-1][1] == begin:
                 stretches[-1] = (stretches[-1][0], stop)
             else:
@@ -236,7 +238,8 @@ class _Reader(Bytes):
             content = self.bytes(begin, stop)
             check_parts(content, node.DESCRIPTOR, MAX_PARTS, "a node of the graph")
             _merge(node, content)
-        if numbers:
+        if numbers != (0, 0):
+            self.large[node.name] = numbers
             node.attr.add(key="value").value.tensor.dtype = 0
 
     def _numbers(self, start: int, end: int) -> bool:

@@ -14,7 +14,7 @@ from tfstrip_core.codecs.graph_file import MAX_PARTS, VALUES, Constant, Field, G
 from tfstrip_core.codecs.protos import meta_graph_pb2
 from tfstrip_core.codecs.protos import saved_model_pb2 as pb
 from tfstrip_core.codecs.tensor_bundle import DTYPES
-from tfstrip_core.errors import Refused, Unreadable
+from tfstrip_core.errors import Refused, Unreadable, Unsupported
 
 _MAX_DEPTH = 100  # as protocol buffers' own parser has it
 _BLANKS = re.compile(rb"[ \t\r\n\v\f]+")
@@ -87,6 +87,8 @@ def without_places(block: bytes, stays: Callable[[str], bool]) -> bytes:
     text.key()
     attrs = [field for field in text.block(node, 1) if field.kind == "attr"]
     out, at = [], 0
+    if len(node.attr) != len(attrs):
+        raise Unsupported("the graph's text has lists of blocks", "write it again with TensorFlow")
     for attr, field in zip(node.attr, attrs, strict=True):
         if attr.key == "_class":
             kept = [
@@ -95,7 +97,7 @@ def without_places(block: bytes, stays: Callable[[str], bool]) -> bytes:
             if len(kept) < len(attr.value.list.s):
                 places = b" ".join(b's: "%s"' % place for place in kept)
                 made = b'attr { key: "_class" value { list { %s } } }' % places if kept else b""
-                behind = field.end if kept else _line_end(block, field.end)
+                behind = field.end if kept else _line_end(block, _separated(block, field.end))
                 out += [block[at : field.begin] if kept else _trimmed(block[at : field.begin]), made]
                 at = behind
     return b"".join([*out, block[at:]])
@@ -103,6 +105,12 @@ def without_places(block: bytes, stays: Callable[[str], bool]) -> bytes:
 
 def _trimmed(text: bytes) -> bytes:
     return text.rstrip(b" \t")
+
+
+def _separated(block: bytes, at: int) -> int:
+    """Return the place behind the sign that parts a field from the next one, if there is one."""
+    match = re.compile(rb"[ \t\r\n]*[,;]").match(block, at)
+    return match.end() if match else at
 
 
 def _line_end(block: bytes, at: int) -> int:
@@ -152,6 +160,9 @@ class _Text:
         return Unreadable(f"the graph is damaged in line {line}", "get a good copy")
 
     def blanks(self) -> None:
+        sign = self.data[self.at : self.at + 1]
+        if sign > b" " and sign != b"#":
+            return
         while True:
             match = _BLANKS.match(self.data, self.at)
             if match:

@@ -125,6 +125,11 @@ def _by_bytes(original: str, stripped: str, ema: Ema, also: Collection[str]) -> 
             if not any(finding.rule == "TFS202" for finding in left):
                 again, shown = compare(*both, may_go([item for item in served if _removable(item, also)]), pairs)
                 differences, proof = (differences, proof) if again else (again, shown)
+    if both[0].kind in containers.GRAPHS and after.format in containers.GRAPHS:
+        from tfstrip_core.containers.graphs import graph
+
+        if graph.computes(both[0].file) and not graph.computes(both[1].file):
+            differences.append("nothing is left but inputs")
     gone = {tensor.name for tensor in before.tensors} - {tensor.name for tensor in after.tensors}
     notes = [
         f"{printable(finding.subject)}: averages of the weights are gone"

@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import difflib
 import os
-from collections.abc import Collection, Iterator
+from collections.abc import Collection, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from functools import partial
+from typing import BinaryIO
 
 from tfstrip_core import rules
 from tfstrip_core.codecs import graph_file, graph_heads, meta_graph
@@ -16,11 +17,12 @@ from tfstrip_core.codecs.window import blocks
 from tfstrip_core.containers.graphs import graph_parts, graph_reach, graph_write
 from tfstrip_core.containers.graphs.graph_reach import Kept
 from tfstrip_core.containers.saved import saved_closure, saved_code
-from tfstrip_core.containers.saved.saved_closure import Graph
+from tfstrip_core.containers.saved.saved_closure import Graph, source
 from tfstrip_core.errors import UsageError, printable
 from tfstrip_core.inventory import INFERENCE, Contents, Finding, Inventory, Key, Part, Plan, Scope
 
 _DEBUG = "debug_info"
+_INPUTS = frozenset({"Placeholder", "PlaceholderV2", "PlaceholderWithDefault"})
 _NEAR = 3
 _CARRIED = ("", "meta_info_def", "asset_file_def", "object_graph_def")  # fields that stay as they are
 
@@ -44,7 +46,7 @@ class _Model:
         return self.file.form == graph_heads.META
 
     def kept(self) -> Kept:
-        return graph_reach.kept(self.held, self.roots, meta=self.meta, sure=not self.guessed)
+        return graph_reach.kept(self.held, self.roots, self.train, meta=self.meta, sure=not self.guessed)
 
 
 def _read(path: str, scope: Scope = INFERENCE) -> _Model:
@@ -172,7 +174,10 @@ def contents(path: str) -> Iterator[Contents]:
             parts["graph", f"graph@part {number}"] = Part(
                 "", partial(blocks, stored, item.begin, item.end - item.begin)
             )
-        for tensor in graph_parts.tensors(model.file, model.held.nodes.keys()):
+        arrays = tuple(graph_parts.tensors(model.file, model.held.nodes.keys()))
+        values = {tensor.name: model.file.constants[tensor.name].values for tensor in arrays}
+        parts.update(_large(model.file, stored, values))
+        for tensor in arrays:
             stretches = model.file.constants[tensor.name].values
 
             def read(stretches: tuple[tuple[str, int, int], ...] = stretches) -> Iterator[bytes]:
@@ -181,6 +186,20 @@ def contents(path: str) -> Iterator[Contents]:
 
             parts["tensor", tensor.name] = Part(f"{tensor.dtype} {list(tensor.shape)}", read, tensor.bytes)
         yield parts
+
+
+def _large(
+    file: GraphFile, stored: BinaryIO, values: Mapping[str, tuple[tuple[str, int, int], ...]]
+) -> Iterator[tuple[Key, Part]]:
+    """Yield what the outline lacks, but for the `values` compared as a tensor's: of these marks and lengths."""
+    for name, (begin, end) in file.large.items():
+        ends = [begin, *(place for _, at, to in values.get(name, ()) for place in (at, to)), end]
+
+        def rest(ends: list[int] = ends) -> Iterator[bytes]:
+            for at, to in zip(ends[::2], ends[1::2], strict=True):
+                yield from blocks(stored, at, to - at)
+
+        yield ("graph", f"node {name}@value"), Part("", rest)
 
 
 def _none() -> Iterator[bytes]:
@@ -203,11 +222,24 @@ def common(original: str, stripped: str) -> tuple[str, ...]:
 def rewrite(path: str, plan: Plan, target: str) -> list[str]:
     """Write the graph without what the plan drops to `target`, new; return which outputs and placeholders it has."""
     model = _read(path, plan.scope)
+    _check_outputs(model)
     reduced = any(finding.rule == "TFS202" for finding in plan.drop)
     every = Kept(frozenset(model.held.nodes), frozenset(graph_parts.functions_of(model.file)))
     kept = model.kept() if reduced else every
     graph_write.write(model.file, model.held, kept, target)
     return list(_notes(model, kept)) if reduced else []
+
+
+def computes(path: str) -> bool:
+    """Return whether the graph has a node that is no input."""
+    return any(node.op not in _INPUTS for node in graph_file.read(path).meta.graph_def.node)
+
+
+def _check_outputs(model: _Model) -> None:
+    """Raise UsageError where what was asked for, or is recorded, as an output is an input."""
+    for name in model.outputs if not model.guessed else ():
+        if model.held.nodes[name].op in _INPUTS:
+            raise UsageError(f"{printable(name)} is an input", "name what the model computes, see tfstrip inspect")
 
 
 def _notes(model: _Model, kept: Kept) -> Iterator[str]:
@@ -222,6 +254,13 @@ def _notes(model: _Model, kept: Kept) -> Iterator[str]:
     defaults = [name for name in needed if model.held.nodes[name].op == "PlaceholderWithDefault"]
     if defaults:
         yield f"it may still be given {some(sorted(defaults))}: the defaults are the original's"
+    broken = [
+        name
+        for name, node in model.held.nodes.items()
+        if node.op == "NoOp" and name not in kept.nodes and not kept.fills.isdisjoint(map(source, node.input))
+    ]
+    if broken:
+        yield f"{some(broken)} initialized what is gone too, and went: run {some(sorted(kept.fills))}"
     if not kept.nodes.isdisjoint(model.train):
         yield "its outputs depend on operations that apply gradients, which stay"
 

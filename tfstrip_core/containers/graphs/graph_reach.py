@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import re
 from collections.abc import Collection, Iterable, Iterator
 from dataclasses import dataclass
 
@@ -10,16 +9,16 @@ from tfstrip_core.codecs import meta_graph, meta_graph_write
 from tfstrip_core.codecs.meta_graph import APPLIES, RESTORES, SAVES, VARIABLES, MetaGraph
 from tfstrip_core.codecs.protos import meta_graph_pb2
 from tfstrip_core.containers.checkpoints.graph_slots import ENDS, WRITES
+from tfstrip_core.containers.graphs import graph_fills
 from tfstrip_core.containers.saved import saved_closure
 from tfstrip_core.containers.saved.saved_closure import Graph, Node, source
 from tfstrip_core.errors import Unsupported
 
-# What fills a table, which it takes first. Of tables that can change, a Saver imports what was saved.
+# What fills a table.
 _FILLS = frozenset(
     {"InitializeTable", "InitializeTableV2", "InitializeTableFromTextFile", "InitializeTableFromTextFileV2",
      "InitializeTableFromDataset", "LookupTableImport", "LookupTableImportV2"}
 )  # fmt: skip
-_CHANGING = re.compile(r"Mutable\w+|Anonymous\w+")
 _GIVEN = frozenset({"Placeholder", "PlaceholderV2", "PlaceholderWithDefault", "Const"})
 # What is the same whatever the values are that it is made from.
 _FORMS = frozenset({"ZerosLike", "OnesLike", "Fill", "ShapeN", "BroadcastGradientArgs"})
@@ -31,7 +30,8 @@ _HANDS_ON = frozenset({"Identity", "ReadVariableOp", "NoOp", "ControlTrigger", "
 class Kept:
     """What stays of a graph: nodes and functions by name, and the Saver's keys that go.
 
-    `saver` is the graph as a checkpoint's, for a .meta file whose Saver is known; `saves` says whether it has any left.
+    `fills` are those nodes among them that only fill what others read. `saver` is the graph as a checkpoint's, for a
+    .meta file whose Saver is known; `saves` says whether it has any left.
     """
 
     nodes: frozenset[str]
@@ -39,6 +39,7 @@ class Kept:
     gone: frozenset[str] = frozenset()
     saver: MetaGraph | None = None
     saves: bool = False
+    fills: frozenset[str] = frozenset()
 
 
 def training(held: Graph) -> frozenset[str]:
@@ -141,17 +142,18 @@ def _of_gradients(node: Node, held: Graph, needed: Collection[str]) -> bool:
     return node.op == "Identity" and any(name in needed and held.nodes[name].op == "NoOp" for name in waits)
 
 
-def kept(held: Graph, outputs: Iterable[str], *, meta: bool, sure: bool = True) -> Kept:
+def kept(held: Graph, outputs: Iterable[str], train: Collection[str], *, meta: bool, sure: bool = True) -> Kept:
     """Return what stays of a graph for these outputs: all that they depend on, and what gives it its values.
 
-    That is what fills tables, and of a MetaGraphDef (`meta`) what initializes its variables and its Saver, as far as it
-    is about them. Raises Unsupported for a Saver of an unknown kind; unless that is to be `sure`, it stays then.
+    That is what fills variables, tables, queues and iterators, but for training (`train`), and of a MetaGraphDef
+    (`meta`) its Saver, as far as it is about what stays.
+    Raises Unsupported for a Saver of an unknown kind; unless that is to be `sure`, it stays then.
     """
     roots = set(outputs) | (saved_closure.initial(held.meta) if meta else set())
-    gives = [*_fills(held), *(_initializers(held) if meta else ())]
-    nodes = _with_values(held, held.ancestors(roots), gives)
+    gives = graph_fills.fills(held, train, _initializers(held) if meta else ())
+    nodes = gives.closure(held, roots)
     if not meta or not held.meta.saver_def.restore_op_name:
-        return Kept(nodes, held.library(nodes))
+        return Kept(nodes, held.library(nodes), fills=gives.every & nodes)
     ends = {source(name) for name in _saver_ends(held.meta.saver_def) if source(name) in held.nodes}
     try:
         whole = meta_graph.parse(held.meta.SerializeToString())
@@ -159,33 +161,15 @@ def kept(held: Graph, outputs: Iterable[str], *, meta: bool, sure: bool = True) 
             gone = frozenset(_gone(whole, nodes))
             saves = not gone or bool(whole.saved.keys() - gone)
             graph = meta_graph.parse(meta_graph_write.without(whole, gone)) if gone and saves else whole
-            saver = _ancestors(graph, ends & graph.nodes.keys()) if saves else set()
-            nodes = _with_values(held, nodes | saver, gives)
+            saver = frozenset(_ancestors(graph, ends & graph.nodes.keys())) if saves else frozenset()
+            nodes = gives.closure(held, nodes - saver, saver)
             if gone == frozenset(_gone(whole, nodes)):  # else what initializes a variable reads another one
-                return Kept(nodes, held.library(nodes), gone, graph, saves)
+                return Kept(nodes, held.library(nodes), gone, graph, saves, gives.every & nodes)
     except Unsupported as error:
         if sure:
             raise Unsupported(error.cause, "freeze the graph, or save it again with a newer TensorFlow") from None
-        nodes |= held.ancestors(ends)
-        return Kept(nodes, held.library(nodes))
-
-
-def _with_values(held: Graph, nodes: frozenset[str], gives: list[tuple[str, tuple[str, ...]]]) -> frozenset[str]:
-    """Return nodes with what gives those among them their values, and what that needs; `gives` says what does."""
-    count = -1
-    while count != len(nodes):
-        count = len(nodes)
-        more = {name for given, names in gives if given in nodes for name in names if name in held.nodes}
-        nodes = nodes if more <= nodes else nodes | held.ancestors(more)
-    return nodes
-
-
-def _fills(held: Graph) -> Iterator[tuple[str, tuple[str, ...]]]:
-    """Yield each table that is filled once and for all, and what fills it."""
-    for name, node in held.nodes.items():
-        table = source(node.input[0]) if node.op in _FILLS and node.input else ""
-        if table and not _CHANGING.match(held.nodes[table].op):
-            yield table, (name,)
+        nodes = gives.closure(held, nodes | ends)
+        return Kept(nodes, held.library(nodes), fills=gives.every & nodes)
 
 
 def _saver_ends(saver: meta_graph_pb2.Saver) -> Iterator[str]:
