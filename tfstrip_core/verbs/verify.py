@@ -6,7 +6,7 @@ The same comparison is the proof of every strip.
 from __future__ import annotations
 
 import os
-from collections.abc import Callable, Collection, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from contextlib import ExitStack, suppress
 from dataclasses import replace
 
@@ -125,24 +125,34 @@ def _by_bytes(original: str, stripped: str, ema: Ema, also: Collection[str]) -> 
             if not any(finding.rule == "TFS202" for finding in left):
                 again, shown = compare(*both, may_go([item for item in served if _removable(item, also)]), pairs)
                 differences, proof = (differences, proof) if again else (again, shown)
-    if both[0].kind in containers.GRAPHS and after.format in containers.GRAPHS:
-        from tfstrip_core.containers.graphs import graph
-
-        if graph.computes(both[0].file) and not graph.computes(both[1].file):
-            differences.append("nothing is left but inputs")
-    gone = {tensor.name for tensor in before.tensors} - {tensor.name for tensor in after.tensors}
-    notes = [
-        f"{printable(finding.subject)}: averages of the weights are gone"
-        for finding in averages
-        if ema != "apply" and not gone.isdisjoint(finding.tensors)
-    ]
-    if after.outputs and len(after.outputs) <= _NAMED:
-        notes.append(f"compared as a graph for {', '.join(map(printable, after.outputs))}")
+    differences += _emptied(*both)
+    notes = list(_notes(before, after, averages, bool(differences), applied=ema == "apply"))
     if once:
         notes.append("both paths name the same model, so this compares nothing: name the original and the stripped one")
-    if differences and not gone and len(after.tensors) > len(before.tensors):
-        notes.append("the second model holds all tensors of the first and more: name the original first")
     return Comparison(before, after, tuple(differences), tuple(notes), proof)
+
+
+def _emptied(original: Found, stripped: Found) -> list[str]:
+    """Return the difference that a graph is nothing but inputs any more: all that they need is there."""
+    if original.kind not in containers.GRAPHS:
+        return []
+    from tfstrip_core.containers.graphs import graph
+
+    return ["nothing is left but inputs"] if graph.computes(original.file) > graph.computes(stripped.file) else []
+
+
+def _notes(
+    before: Inventory, after: Inventory, averages: Collection[Finding], different: bool, *, applied: bool
+) -> Iterator[str]:
+    """Yield what is to be told of a comparison besides its result."""
+    gone = {tensor.name for tensor in before.tensors} - {tensor.name for tensor in after.tensors}
+    for finding in averages:
+        if not applied and not gone.isdisjoint(finding.tensors):
+            yield f"{printable(finding.subject)}: averages of the weights are gone"
+    if after.outputs and len(after.outputs) <= _NAMED:
+        yield f"compared as a graph for {', '.join(map(printable, after.outputs))}"
+    if different and not gone and len(after.tensors) > len(before.tensors):
+        yield "the second model holds all tensors of the first and more: name the original first"
 
 
 def _check_whole(model: Found, asked: str) -> None:
