@@ -517,3 +517,19 @@ def test_nothing_is_written_beside_a_model(made: Path, tmp_path: Path, monkeypat
     compare_outputs(str(made / "net.keras"), str(folder), tolerance=1e-5)
     assert sorted(path.relative_to(folder) for path in folder.rglob("*")) == before
     assert list(tmp_path.iterdir()) == []
+
+
+@pytest.mark.skipif(not KERAS_2, reason="what Keras 2 makes of operations between its layers")
+@pytest.mark.parametrize("ending", [".h5", ".keras"])
+def test_an_operation_between_layers_that_reads_files_is_never_run(ending: str, tmp_path: Path) -> None:
+    """Keras 2 keeps tf.io.matching_files(x) by its name; tf.math.sin beside it only computes, and runs."""
+    keras = keras_run.framework()
+    import tensorflow as tf
+
+    text, number = keras.Input((), dtype=tf.string), keras.Input((4,))
+    reads, sine = str(tmp_path / f"reads{ending}"), str(tmp_path / f"sine{ending}")
+    keras.Model(text, tf.strings.length(tf.io.matching_files(text))).save(reads)
+    keras.Model(number, keras.layers.Dense(2)(tf.math.sin(number))).save(sine)
+    (call,) = compare_outputs(reads, reads).calls
+    assert (call.state, "MatchingFiles reads files, so it is not run" in call.message) == ("skipped", True)
+    assert [call.state for call in compare_outputs(sine, sine).calls] == ["equal"]

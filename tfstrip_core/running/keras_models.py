@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import importlib
 import os
+import re
 import sys
 import zipfile
 from collections.abc import Iterator, Mapping, Sequence
@@ -11,6 +12,7 @@ from typing import Any
 
 from tfstrip_core.codecs import jsontext
 from tfstrip_core.containers.keras import keras_config
+from tfstrip_core.containers.saved import saved_code
 from tfstrip_core.errors import CannotRun, UsageError
 from tfstrip_core.running import tensors
 from tfstrip_core.running.functions import Function, Given
@@ -109,6 +111,9 @@ def _check_code(path: str, imports: Sequence[str], custom: Mapping[str, Any]) ->
                 "a Lambda layer runs Python code that is stored in the model, which is never run",
                 "compare the two models where you trust them",
             )
+        does = _does(value)
+        if does:
+            raise CannotRun(f"its layer of {does}, so it is not run", "compare the two models where you trust them")
         module, name = value.get("module"), value.get("class_name")
         if (
             isinstance(module, str)
@@ -122,6 +127,21 @@ def _check_code(path: str, imports: Sequence[str], custom: Mapping[str, Any]) ->
                 raise CannotRun(
                     f"{name} of the module {module} is not in the file", f"name the module: --import {module}"
                 )
+
+
+def _does(layer: Mapping[str, Any]) -> str:
+    """Return what a layer that Keras 2 made of an operation of TensorFlow does besides to compute, "" for nothing."""
+    config = layer.get("config")
+    if not isinstance(config, dict) or layer.get("class_name") not in ("TFOpLambda", "TensorFlowOpLayer"):
+        return ""
+    said = str(config.get("function", config.get("node_def", "")))
+    words = set(re.findall(r"\w+", said))
+    words |= {"".join(part.capitalize() for part in word.split("_")) for word in words}  # io.write_file is WriteFile
+    if words & {"numpy_function", "py_function", "py_func"}:
+        words.add("PyFunc")
+    return next(
+        (f"the operation {op} {does}" for op, does in sorted(saved_code.never_run().items()) if op in words), ""
+    )
 
 
 def _alias(path: str) -> str:
