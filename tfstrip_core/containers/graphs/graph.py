@@ -68,11 +68,16 @@ def _read(path: str, scope: Scope = INFERENCE) -> _Model:
 
 def _named(held: Graph, name: str) -> str:
     """Return the node that a user calls by its name or by one of its outputs'."""
-    node = name if name in held.nodes else meta_graph.output(name)[0]
+    node, number = (name, 0) if name in held.nodes else meta_graph.output(name)
     if node not in held.nodes:
         near = difflib.get_close_matches(name, held.nodes, _NEAR, 0.6)
         remedy = f"did you mean {', '.join(map(printable, near))}?" if near else "see tfstrip inspect"
         raise UsageError(f"--output-names {printable(name)} names no node of this graph", remedy)
+    if number and not any(
+        meta_graph.output(text) == (node, number) for one in held.nodes.values() for text in one.input
+    ):
+        cause = f"--output-names {printable(name)}: whether {printable(node)} has an output {number} cannot be told"
+        raise UsageError(cause, f"name {printable(node)}: all of its outputs stay")
     return node
 
 
