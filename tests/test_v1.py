@@ -168,7 +168,7 @@ def test_a_crash_between_the_two_files_is_finished_by_the_next_run(checkpoint, t
 )  # fmt: skip
 def test_a_journal_moves_a_checkpoints_files_only(moves, removes, fine: bool) -> None:
     """A name without an ending may be any file's: it counts with .meta only, or alone for a SavedModel as a whole."""
-    assert journal._are_plain(list(moves), removes) is fine
+    assert journal._are_plain("model", list(moves), removes) is fine
 
 
 # -- found by its names
