@@ -157,7 +157,9 @@ def test_names_that_are_not_there_are_told_with_those_that_are(tmp_path: Path, c
     path = ADAM.copy(tmp_path, ".pb")
     assert "did you mean probabilities" in assert_strip_fails(capsys, path, "--output-names", "probabilites")
     assert_strip_fails(capsys, path, "--output-names", "probabilities,nothing_like_it")
-    assert "name probabilities: all of its outputs" in assert_strip_fails(capsys, path, "--output-names", "probabilities:3")
+    assert "name probabilities: all of its outputs" in assert_strip_fails(
+        capsys, path, "--output-names", "probabilities:3"
+    )
     keras = Path(__file__).parents[1] / "examples" / "digits" / "digits.h5"
     shutil.copy(keras, tmp_path / "d.h5")
     os.remove(path)

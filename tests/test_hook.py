@@ -249,7 +249,7 @@ def test_symlinks_are_skipped_and_said(command: str, run, copy) -> None:
 def test_unsupported_formats_are_a_notice(command: str, run) -> None:
     """A TFLite file in the commit is none of our business, and is not passed off as checked."""
     Path("m.tflite").write_bytes(b"\x1c\0\0\0TFL3" + bytes(600))
-    Path("model.json").write_text('{"weightsManifest": []}', encoding="ascii")
+    Path("model.json").write_text('{"weightsManifest": [{"paths": ["w.bin"], "weights": []}]}', encoding="ascii")
     code, out, err = run(command, "m.tflite", "model.json")
     assert (code, out) == (0, "")
     first, second = err.splitlines()

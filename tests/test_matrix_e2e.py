@@ -147,7 +147,7 @@ def test_a_matrix_makes_one_release_and_a_second_run_completes_it(
         digest, _, name = line.partition("  ")
         assert hashlib.sha256(held[name]).hexdigest() == digest
     monkeypatch.chdir(repository)
-    assert action_run.run(models="models/**/*.keras\nmodels/**/*.h5", output_dir="whole").code == 0
+    assert action_run.run(models="models/**/*.keras\nmodels/**/*.h5", output_dir="whole", prove="outputs").code == 0
     head = subprocess.run(["git", "rev-parse", "HEAD"], capture_output=True, text=True, check=True).stdout.strip()
     for name in held.keys() - {"SHA256SUMS"}:
         assert Path("whole", name).read_bytes().replace(action_run.COMMIT.encode(), head.encode()) == held[name]

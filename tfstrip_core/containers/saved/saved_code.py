@@ -97,7 +97,7 @@ def of_nodes(held: Graph, nodes: frozenset[str], functions: frozenset[str]) -> I
 
 
 def _told(held: Graph, nodes: frozenset[str], functions: frozenset[str]) -> Iterator[tuple[str, str]]:
-    assets = {saved_closure.source(asset.tensor_info.name) for asset in held.meta.asset_file_def}
+    assets = {name for asset in saved_closure.assets(held.meta) for name in saved_closure.tensors_of(asset.tensor_info)}
     for name in nodes:
         yield from _does(held.nodes[name], held, held.nodes, assets)
     for name in functions:
