@@ -6,13 +6,14 @@ import signal
 import subprocess
 import sys
 import time
+from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
 import keras_run
 import numpy as np
 import pytest
-from conftest import FIXTURES, Fixture, one
+from conftest import E2E, FIXTURES, Fixture, one
 from saved_model_fixtures import Models, models
 
 import tfstrip_core
@@ -21,10 +22,15 @@ from tfstrip_core.verbs import export as verb
 
 pytestmark = [
     pytest.mark.keras,
-    pytest.mark.filterwarnings("ignore"),
-]  # of the framework, pytest.mark.usefixtures("framework_once")]
+    pytest.mark.filterwarnings("ignore"),  # of the framework
+    pytest.mark.usefixtures("framework_once"),
+]
 
-tf = pytest.importorskip("tensorflow")
+if find_spec("tensorflow") is None and not E2E:
+    pytest.skip("needs TensorFlow: make test installs it", allow_module_level=True)
+
+import tensorflow as tf  # noqa: E402 - where it is installed
+
 KERAS = keras_run.major()
 WRITER = "keras3.15.1" if KERAS == 3 else "tf2.15"
 FLEX = KERAS == 2  # the interpreter of TensorFlow 2.21 has no such delegate
